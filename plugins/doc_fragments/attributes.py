@@ -21,7 +21,8 @@ attributes:
       In diff mode, shows for every client what is there and what is wanted instead.
       A secret is shown as its fingerprint.
   idempotent:
-    description: Run again with the same input, and with nothing changed by others, it changes nothing.
+    description: >-
+      Run again with the same input, and with nothing changed by others, it changes nothing.
 """
 
     FULL = r"""
@@ -56,7 +57,8 @@ attributes:
 options: {}
 attributes:
   action_group:
-    description: Use C(group/mai.fleet.server) in C(module_defaults) to set defaults for this module.
+    description: >-
+      Use C(group/mai.fleet.server) in C(module_defaults) to set defaults for this module.
     support: full
     membership:
       - mai.fleet.server
@@ -75,7 +77,8 @@ attributes:
     description: The work is done on the controller, whichever host the task is for.
     support: full
   action_group:
-    description: Use C(group/mai.fleet.controller) in C(module_defaults) to set defaults for this action.
+    description: >-
+      Use C(group/mai.fleet.controller) in C(module_defaults) to set defaults for this action.
     support: full
     membership:
       - mai.fleet.controller

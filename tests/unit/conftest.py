@@ -1,0 +1,56 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes ``ansible_collections.mai.fleet`` this checkout, wherever it lies.
+
+It happens on import, before pytest imports any test. ``ansible_collections`` is a namespace
+package, so the collections of the installed ``ansible`` package stay importable beside ours.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def _collections_path() -> Path:
+    """The folder that holds ``ansible_collections/mai/fleet``, made of a symlink where need be."""
+    if REPOSITORY.parts[-3:] == ("ansible_collections", "mai", "fleet"):
+        return REPOSITORY.parents[2]
+    farm = Path(tempfile.mkdtemp(prefix="mai-fleet-"))
+    atexit.register(shutil.rmtree, farm, ignore_errors=True)
+    link = farm / "ansible_collections" / "mai" / "fleet"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(REPOSITORY)
+    return farm
+
+
+COLLECTIONS_PATH = _collections_path()
+sys.path.insert(0, str(COLLECTIONS_PATH))
+# For the ansible programs that tests start; and no collection installed elsewhere shadows this one.
+os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS_PATH)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Here and not in pyproject.toml, because ansible-test brings its own pytest settings.
+    config.addinivalue_line("markers", "docker: needs a Docker daemon and permission to use it")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout under test."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def collections_path() -> Path:
+    """A collections path with this checkout in it, for programs that tests start."""
+    return COLLECTIONS_PATH
