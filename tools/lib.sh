@@ -1,0 +1,78 @@
+# shellcheck shell=bash
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# What every script in tools/ shares: where things lie, how to speak, how to install.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+state=$root/.mai
+# The tree shows the repository as the collection mai.fleet without copying it.
+farm=$state/collections
+export MAI_ROOT=$root
+
+# The collection talks to this socket on a server, so the tools look at no other engine.
+export DOCKER_HOST=unix:///var/run/docker.sock
+unset DOCKER_CONTEXT
+
+say() { printf '%s\n' "· $*" >&2; }
+
+die() {
+    printf '%s\n' "! $*" >&2
+    exit 1
+}
+
+# keep_state: makes the ignored folder, private: it comes to hold secrets.
+keep_state() {
+    mkdir -p "$state"
+    chmod 0700 "$state"
+}
+
+# progress LABEL: copies stdin to stdout and shows on stderr, every 15 s, that work goes on.
+ticking() {
+    local label=$1 started=$SECONDS
+    shift
+    "$@" &
+    local job=$! shown=$SECONDS
+    while kill -0 "$job" 2>/dev/null; do
+        sleep 0.2
+        if ((SECONDS - shown >= 15)); then
+            shown=$SECONDS
+            say "$label … $((SECONDS - started)) s"
+        fi
+    done
+    wait "$job"
+}
+
+need_root() {
+    [[ $(id -u) -eq 0 ]] || die "$1 needs root: run make as root, or install it yourself first"
+}
+
+apt_get() {
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@"
+}
+
+# apt_candidate PACKAGE: the version that apt would install, or nothing.
+apt_candidate() {
+    apt-cache policy "$1" 2>/dev/null |
+        awk '$1 == "Candidate:" && $2 != "(none)" { print $2 }'
+}
+
+# install_packages PACKAGE…: the machine's own lists first, fresh ones when those are stale.
+install_packages() {
+    command -v apt-get >/dev/null || die "no apt-get here: install $* yourself, then try again"
+    need_root "installing $*"
+    say "installing Debian packages: $*"
+    apt_get install -y --no-install-recommends "$@" >/dev/null 2>&1 && return
+    apt_get update >/dev/null || say "apt-get update complained; trying with what it got"
+    apt_get install -y --no-install-recommends "$@" >/dev/null ||
+        die "apt-get could not install $*: its message is above"
+}
+
+# debian_mirror: where this machine gets Debian from; Debian's own address on another system.
+debian_mirror() {
+    local uri
+    uri=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 'Created-By: Packages' \
+        2>/dev/null | awk '$2 == "Debian" && $3 == "Debian" { sub("/$", "", $1); print $1; exit }')
+    echo "${uri:-http://deb.debian.org/debian}"
+}
