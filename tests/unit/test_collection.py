@@ -30,11 +30,13 @@ CONTROLLER_MODULES = [path.stem for path in MODULES if path.stem in ACTIONS]
 SERVER_MODULES = [path.stem for path in MODULES if path.stem not in ACTIONS]
 
 OWN = "ansible_collections.mai.fleet.plugins."
+# REUSE-IgnoreStart
 HEADER = [
     "# Copyright (c) 2026, mai.fleet contributors",
     "# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)",
     "# SPDX-License-Identifier: GPL-3.0-or-later",
 ]
+# REUSE-IgnoreEnd
 PRIVATE = "# PRIVATE to the mai.fleet collection"
 # Lower layers know nothing of higher ones.
 LAYERS: list[set[str]] = [
