@@ -28,20 +28,25 @@ keep_state() {
     chmod 0700 "$state"
 }
 
-# progress LABEL: copies stdin to stdout and shows on stderr, every 15 s, that work goes on.
+# Whatever a script has in the background ends with it.
+stop_jobs() {
+    local jobs
+    jobs=$(jobs -p)
+    # shellcheck disable=SC2086
+    [[ -z $jobs ]] || kill $jobs 2>/dev/null || true
+}
+trap stop_jobs EXIT
+
+# ticking LABEL COMMAND…: runs it, and says every 15 s that it goes on.
 ticking() {
-    local label=$1 started=$SECONDS
+    local label=$1 started=$SECONDS ticker
     shift
-    "$@" &
-    local job=$! shown=$SECONDS
-    while kill -0 "$job" 2>/dev/null; do
-        sleep 0.2
-        if ((SECONDS - shown >= 15)); then
-            shown=$SECONDS
-            say "$label … $((SECONDS - started)) s"
-        fi
-    done
-    wait "$job"
+    # sleep has no hold on our output, so that nobody waits for a last one that is left over.
+    while sleep 15 >/dev/null 2>&1; do say "$label … $((SECONDS - started)) s"; done &
+    ticker=$!
+    "$@"
+    kill "$ticker"
+    wait "$ticker" 2>/dev/null || true
 }
 
 need_root() {
