@@ -1,0 +1,262 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: clients
+short_description: A fleet's clients, one YAML file each
+version_added: 0.1.0
+author: mai.fleet contributors (@mai-fleet)
+description:
+  - Reads C(clients/NAME.yml), one file a client, fills in what the client's plan says, checks
+    everything, and hangs each client on its server.
+  - Makes a group C(client_NAME) for each client, C(plan_NAME) for each plan, and C(fleet) around
+    them, so that C(ansible-inventory --graph) shows the fleet.
+  - The servers come from any other inventory source, which has to be named before this one.
+  - Mistakes never raise, because Ansible would go on with an empty inventory and exit status 0.
+    They travel in the variable C(fleet_errors), and the first task of every playbook fails on them.
+  - The file that configures this plugin has to be named C(fleet.yml). Name it, and not the directory
+    it lies in, as the inventory. Ansible reads directories recursively and would take client files
+    for inventories.
+options:
+  plugin:
+    description: Always V(mai.fleet.clients).
+    type: str
+    required: true
+    choices: [mai.fleet.clients]
+  schema:
+    description: The version of this file's layout.
+    type: int
+    required: true
+  fleet:
+    description:
+      - The fleet's name. It marks the fleet's keys and guardrails at OpenRouter, so it cannot be
+        changed once there are clients.
+      - It has 2 to 31 characters, a lowercase letter first, then lowercase letters, digits and underscores.
+    type: str
+    required: true
+  clients:
+    description: The directory with one C(NAME.yml) per client, relative to this file.
+    type: str
+    default: clients
+  plans:
+    description: The file with the plans, relative to this file. It may be missing.
+    type: str
+    default: plans.yml
+  secrets:
+    description: The directory with one Ansible Vault file per client, relative to this file.
+    type: str
+    default: secrets
+  state:
+    description: >-
+      The directory with what the collection has to remember of each client (no secrets),
+      relative to this file.
+    type: str
+    default: state
+  openrouter_url:
+    description: The address of OpenRouter's API. Leave it alone unless you rehearse with a simulator.
+    type: str
+    default: https://openrouter.ai/api/v1
+    env:
+      - name: FLEET_OPENROUTER_URL
+  directory:
+    description: The directory on every server below which each client has one of its own.
+    type: str
+    default: /srv/mai
+    env:
+      - name: FLEET_DIRECTORY
+  version:
+    description: The version of Open WebUI for clients whose file and plan do not name one.
+    type: str
+    default: 0.12.4
+  image:
+    description: The image's reference. C({version}) stands for the client's version.
+    type: str
+    default: ghcr.io/open-webui/open-webui:v{version}-slim
+  image_digests:
+    description: The image's digest for each version, such as C(0.12.4) with C(sha256:...), where known.
+    type: dict
+    default: {}
+  image_mirror:
+    description: A registry that is asked instead of the image's own.
+    type: str
+  image_archive:
+    description: >-
+      An image archive (C(docker save)) on the controller, sent once to a server that lacks the
+      image, instead of a pull. C({version}) stands for the version. Relative to this file.
+    type: str
+  first_port:
+    description: Clients that name no port get the first free one of their server from here on.
+    type: int
+    default: 18000
+  subnets:
+    description: >-
+      The network from which each client gets a subnet of 16 addresses of its own on its server.
+      It holds 4096 clients with its default, where Docker's own pools end at about 30.
+    type: str
+    default: 10.201.0.0/16
+"""
+
+EXAMPLES = r"""
+# fleet.yml
+plugin: mai.fleet.clients
+schema: 1
+fleet: acme_hosting
+
+# Named on the command line, servers first:
+# ansible-inventory -i servers.yml -i fleet.yml --graph
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible import constants as C
+from ansible import context
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.inventory import BaseInventoryPlugin
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import NAME_RULE, is_name
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import (
+    Problem,
+    check_schema,
+    clashes,
+    read_plans,
+    resolve,
+)
+from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import read, shown
+
+_OPTIONS = (
+    "openrouter_url",
+    "directory",
+    "version",
+    "image",
+    "image_digests",
+    "image_mirror",
+    "image_archive",
+    "first_port",
+    "subnets",
+)
+
+
+class InventoryModule(BaseInventoryPlugin):
+    NAME = "mai.fleet.clients"
+
+    def verify_file(self, path: str) -> bool:
+        return bool(super().verify_file(path)) and os.path.basename(path) in (
+            "fleet.yml",
+            "fleet.yaml",
+        )
+
+    def parse(
+        self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True
+    ) -> None:
+        super().parse(inventory, loader, path, cache)
+        inventory.add_group("fleet")
+        problems: list[Problem] = []
+        config: dict[str, Any] = {"file": path}
+        clients: dict[str, dict[str, Any]] = {}
+        try:
+            self._read_config_data(path)
+            config, problems = self._config(path)
+            clients, found = self._clients(config)
+            problems += found
+        except Exception as error:  # pylint: disable=broad-exception-caught
+            # Raised, it would be a warning and an empty inventory; as data, every playbook fails.
+            problems.append(Problem(f"{error}", path, "mend the file that is named"))
+        problems += self._other_sources(path)
+        self._publish(config, clients, problems)
+
+    def _config(self, path: str) -> tuple[dict[str, Any], list[Problem]]:
+        base = Path(path).resolve().parent
+        problems = check_schema({"schema": self.get_option("schema")}, path)
+        fleet = self.get_option("fleet")
+        if not is_name(fleet):
+            problems.append(Problem(f"bad fleet name {fleet}", f"{path}: fleet", f"use {NAME_RULE}"))
+        config = {name: self.get_option(name) for name in _OPTIONS}
+        try:
+            ipaddress.IPv4Network(config["subnets"])
+        except ValueError as error:
+            problems.append(Problem(f"{error}", f"{path}: subnets", "write it like 10.201.0.0/16"))
+        config["openrouter_url"] = config["openrouter_url"].rstrip("/")
+        config.update(name=fleet, file=path)
+        for name in ("clients", "plans", "secrets", "state"):
+            config[name] = str(base / self.get_option(name))
+        if config["image_archive"]:
+            config["image_archive"] = str(base / config["image_archive"])
+        return config, problems
+
+    def _clients(
+        self, config: dict[str, Any]
+    ) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
+        plans: dict[str, dict[str, Any]] = {}
+        problems: list[Problem] = []
+        if os.path.exists(config["plans"]):
+            content, problems = read(config["plans"])
+            if not problems:
+                plans, problems = read_plans(content, shown(config["plans"]))
+        directory = Path(config["clients"])
+        if not directory.is_dir():
+            what = "the directory with the clients does not exist"
+            return {}, [*problems, Problem(what, str(directory), "make it, with one file a client")]
+        servers = sorted(self.inventory.hosts)
+        clients: dict[str, dict[str, Any]] = {}
+        for file in sorted(directory.iterdir()):
+            if file.suffix == ".yaml":
+                what = "client files end in .yml"
+                problems.append(Problem(what, shown(str(file)), "rename it", file.stem))
+            if file.suffix != ".yml" or file.name.startswith("."):
+                continue
+            content, found = read(str(file), file.stem)
+            if not found:
+                client, found = resolve(
+                    file.stem, content, shown(str(file)), plans, servers, config["version"]
+                )
+                if not found:
+                    clients[file.stem] = client
+            problems += found
+        return clients, [*problems, *clashes(clients)]
+
+    def _other_sources(self, path: str) -> list[Problem]:
+        """Ways of naming the inventory that do not give what they seem to."""
+        problems = []
+        if "fleet_config" in self.inventory.groups["all"].get_vars():
+            problems.append(
+                Problem("a second fleet in one inventory", path, "name one fleet.yml in a run")
+            )
+        sources = context.CLIARGS.get("inventory") or C.DEFAULT_HOST_LIST
+        for source in sources:
+            directory = Path(source)
+            if directory.is_dir() and directory.resolve() in Path(path).resolve().parents:
+                what = f"the inventory was named as a directory, {source}"
+                todo = "name its files, the servers first: -i servers.yml -i fleet.yml"
+                problems.append(Problem(what, path, todo))
+        return problems
+
+    def _publish(
+        self,
+        config: dict[str, Any],
+        clients: dict[str, dict[str, Any]],
+        problems: list[Problem],
+    ) -> None:
+        on_server: dict[str, dict[str, Any]] = {}
+        for name, client in clients.items():
+            plan = f"plan_{client['plan']}" if client["plan"] else "fleet"
+            group = self.inventory.add_group(f"client_{name}")
+            self.inventory.add_group(plan)
+            self.inventory.add_child(plan, group)
+            self.inventory.add_child(group, client["server"])
+            if plan != "fleet":
+                self.inventory.add_child("fleet", plan)
+            on_server.setdefault(client["server"], {})[name] = client
+        for server, its_clients in on_server.items():
+            self.inventory.set_variable(server, "fleet_clients", its_clients)
+        self.inventory.set_variable("all", "fleet_config", config)
+        self.inventory.set_variable(
+            "all", "fleet_errors", [problem.as_dict() for problem in problems]
+        )
+        for problem in problems:
+            self.display.error(f"mai.fleet: {problem.where}: {problem.what} {problem.todo}".rstrip())

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the mai.fleet collection
+"""Names that tie a client's things together, wherever they are."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+NAME = re.compile(r"[a-z][a-z0-9_]{1,30}")
+NAME_RULE = "2 to 31 characters: a lowercase letter, then lowercase letters, digits and underscores"
+
+_KEY = re.compile(
+    r"mai/(?P<fleet>[a-z][a-z0-9_]{1,30})/(?P<client>[a-z][a-z0-9_]{1,30})"
+    r"/g(?P<generation>[1-9][0-9]*)/(?P<attempt>[0-9a-f]{8})"
+)
+
+
+def is_name(text: str) -> bool:
+    return NAME.fullmatch(text) is not None
+
+
+@dataclass(frozen=True)
+class KeyName:
+    """The name of a key at OpenRouter: the mark by which a fleet knows its own keys."""
+
+    fleet: str
+    client: str
+    generation: int
+    attempt: str
+
+    def __str__(self) -> str:
+        return f"mai/{self.fleet}/{self.client}/g{self.generation}/{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str) -> KeyName | None:
+        """None for the name of a key that no fleet of ours made."""
+        match = _KEY.fullmatch(text)
+        if match is None:
+            return None
+        return cls(match["fleet"], match["client"], int(match["generation"]), match["attempt"])
+
+
+def guardrail_name(fleet: str, client: str) -> str:
+    return f"mai/{fleet}/{client}"
+
+
+def guardrail_client(fleet: str, name: str) -> str | None:
+    """The client whose guardrail bears this name, None when it is not this fleet's."""
+    prefix = f"mai/{fleet}/"
+    client = name.removeprefix(prefix)
+    return client if name.startswith(prefix) and is_name(client) else None
+
+
+def external_user(fleet: str, client: str) -> str:
+    """The id that stands for the client in usage records. Written down once, then kept."""
+    return "mai_client_" + hashlib.sha256(f"{fleet}/{client}".encode()).hexdigest()[:8]
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+    return difflib.get_close_matches(word, list(known), n=count, cutoff=0.5)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence for the end of a message, empty when nothing is near."""
+    near = nearest(word, known)
+    return f"Did you mean {' or '.join(near)}?" if near else ""
