@@ -1,0 +1,64 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the mai.fleet collection
+"""What several stages have to agree upon about an instance."""
+
+from __future__ import annotations
+
+import secrets as random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.mai.fleet.plugins.module_utils._api.openwebui import mint_token
+from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
+
+#: Seconds. A token that has ended is minted anew without anybody noticing.
+_TOKEN_LIFETIME = 90 * 24 * 3600
+
+#: The secrets of an instance. Open WebUI refuses passwords of more than 72 bytes, silently: the
+#: instance would come up unclaimed. 24 random bytes are 32 characters.
+_SECRET_BYTES = {
+    "webui_secret_key": 32,
+    "admin_password": 24,
+    "service_password": 24,
+    "probe_password": 24,
+}
+
+
+def with_instance_secrets(stored: Mapping[str, str]) -> dict[str, str]:
+    """What is stored, and a fresh secret for each that is missing."""
+    fresh = {name: random.token_urlsafe(size) for name, size in _SECRET_BYTES.items()}
+    return {**fresh, **stored}
+
+
+def image_reference(config: Mapping[str, Any], version: str) -> str:
+    """The image of a version, by digest where the inventory knows it, through the mirror if any."""
+    reference = config["image"].format(version=version)
+    if config["image_mirror"]:
+        head, slash, rest = reference.partition("/")
+        registry = slash and ("." in head or ":" in head or head == "localhost")
+        reference = f"{config['image_mirror'].rstrip('/')}/{rest if registry else reference}"
+    digest = config["image_digests"].get(version)
+    return f"{reference}@{digest}" if digest else reference
+
+
+def keep_tokens(
+    store: Store, payload: Mapping[str, Mapping[str, str]], rows: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Store tokens for the accounts that the server had to look up again.
+
+    The server reports who the accounts are; the same tokens that it minted for itself are minted
+    here, so that no token ever travels back.
+    """
+    now = int(time.time())
+    for name, row in rows.items():
+        tokens = {
+            f"{account}_token": mint_token(
+                payload[name]["webui_secret_key"], who["id"], who["stamp"], now, _TOKEN_LIFETIME
+            )
+            for account, who in row.get("accounts", {}).items()
+        }
+        if tokens:
+            store.save_secrets(name, {**store.secrets(name), **tokens})

@@ -1,0 +1,240 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the mai.fleet collection
+"""What all stages have in common.
+
+A stage takes the state of the run and gives it back with what became of each client. It deals with
+all clients of its server in one task, or, with ``run_once``, with all clients of the batch. A
+client that failed drops out of later stages; the task itself ends ok, and the report fails the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
+from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
+from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
+
+Row = dict[str, Any]
+State = dict[str, Any]
+
+#: What a state consists of: rows by client, names of models by id, clients without a file.
+PARTS = ("clients", "catalog", "unlisted")
+
+MANAGEMENT_KEY = ("OPENROUTER_MANAGEMENT_KEY", "OPENROUTER_PROVISIONING_KEY")
+
+
+class Stage(ActionBase):
+    """An action of the pipeline: subclasses say what to do in :meth:`stage`."""
+
+    #: Its name in results and in the report.
+    STAGE = ""
+    #: Names of the options that the task may give.
+    OPTIONS: tuple[str, ...] = ("state",)
+
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result = dict(super().run(tmp, task_vars))
+        self._vars = task_vars or {}
+        unknown = sorted(set(self._task.args) - set(self.OPTIONS))
+        if unknown:
+            return {**result, "failed": True, "msg": f"unknown options: {', '.join(unknown)}"}
+        try:
+            result.update(self.stage())
+        except FleetError as error:
+            result.update(failed=True, msg=str(error), failure=error.failure())
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
+
+    def stage(self) -> dict[str, Any]:
+        """The task's result.
+
+        :raises FleetError: something that stops the run, not only one client
+        """
+        raise NotImplementedError
+
+    # The run
+
+    @property
+    def check(self) -> bool:
+        return bool(self._task.check_mode)
+
+    @property
+    def host(self) -> str:
+        return str(self._vars["inventory_hostname"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The fleet as ``fleet.yml`` describes it."""
+        try:
+            return dict(self._vars["fleet_config"])
+        except KeyError:
+            raise FleetError(
+                "the inventory holds no fleet",
+                "the inventory",
+                "name the servers and fleet.yml: -i servers.yml -i fleet.yml",
+            ) from None
+
+    def option(self, name: str, default: Any = None) -> Any:
+        return self._task.args.get(name, default)
+
+    def fleet(self) -> dict[str, dict[str, Any]]:
+        """Every client of the fleet, selected or not."""
+        clients: dict[str, dict[str, Any]] = {}
+        for host in self._vars["groups"].get("fleet", []):
+            clients.update(self._raw(host).get("fleet_clients", {}))
+        return clients
+
+    def batch_state(self) -> State:
+        """The states of all servers of the batch as one: a client's row is its server's."""
+        hosts = self._vars["ansible_play_batch"]
+        return merge({host: self._raw(host).get("fleet_state") for host in hosts})
+
+    def client(self, name: str, row: Row) -> dict[str, Any]:
+        return dict(self._raw(row["server"])["fleet_clients"][name])
+
+    def _raw(self, host: str) -> dict[str, Any]:
+        """Variables as they are: client data is never a template."""
+        return dict(self._vars["hostvars"].raw_get(host))
+
+    def store(self) -> Store:
+        return Store(self.config, self._loader._vault)
+
+    def openrouter(self, key: str) -> OpenRouter:
+        return OpenRouter(Controller(self.config["openrouter_url"], key))
+
+    def management(self) -> OpenRouter:
+        for name in MANAGEMENT_KEY:
+            if os.environ.get(name):
+                return self.openrouter(os.environ[name])
+        raise FleetError(
+            "no management key for OpenRouter",
+            f"the environment variable {MANAGEMENT_KEY[0]}",
+            "make one at https://openrouter.ai/settings/management-keys and export it",
+        )
+
+    # Clients
+
+    def mine(self, state: State, states: Iterable[str] = ("present", "suspended")) -> Iterator[
+        tuple[str, dict[str, Any], Row]
+    ]:
+        """This server's clients that are still in the run: name, client, row."""
+        for name, row in state["clients"].items():
+            if row["server"] == self.host and not row["failure"] and row["state"] in states:
+                yield name, self.client(name, row), row
+
+    def take(self, state: State, found: Mapping[str, Row]) -> None:
+        """Enter what a stage found out of each client."""
+        for name, news in found.items():
+            row = state["clients"][name]
+            row["warnings"] = [*row["warnings"], *news.get("warnings", [])]
+            if news.get("failed"):
+                row["failure"] = {"stage": self.STAGE, **news["failure"]}
+            if news.get("changed"):
+                row["changed"] = [*row["changed"], self.STAGE]
+
+    def fail(self, state: State, names: Iterable[str], error: FleetError) -> None:
+        for name in names:
+            state["clients"][name]["failure"] = {"stage": self.STAGE, **error.failure()}
+
+    def result(
+        self, state: State, found: Mapping[str, Row], diff: list[dict[str, str]] | None = None
+    ) -> dict[str, Any]:
+        changed = any(row.get("changed") for row in found.values())
+        self.warn(state, found)
+        result = {**{part: state[part] for part in PARTS}, "changed": changed}
+        if diff and self._task.diff:
+            result["diff"] = diff
+        return result
+
+    def warn(self, state: State, found: Mapping[str, Row]) -> None:
+        """Say at once what went wrong; the report says it again at the end."""
+        for name in found:
+            failure = state["clients"][name]["failure"]
+            if failure and failure["stage"] == self.STAGE:
+                self._display.display(f"  {name}: {describe(failure)}", color="red")
+
+    def call(self, module: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Run one of our modules on this server.
+
+        :raises FleetError: the server as a whole cannot do it
+        """
+        try:
+            answer = dict(
+                self._execute_module(
+                    module_name=f"mai.fleet.{module}", module_args=options, task_vars=self._vars
+                )
+            )
+        except AnsibleConnectionFailure as error:
+            raise FleetError(
+                f"the server cannot be reached: {error}",
+                f"server {self.host}",
+                "bring it back and run again; the other servers are done",
+            ) from error
+        if answer.get("failed"):
+            failure = answer.get("failure") or {"what": answer.get("msg", "the module failed")}
+            where = f"server {self.host}"
+            if failure.get("where"):
+                where = f"{where}, {failure['where']}"
+            raise FleetError(failure["what"], where, failure.get("todo", ""))
+        return answer
+
+    def on_server(
+        self, state: State, names: Iterable[str], work: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """A module's answer; when the server fails as a whole, its clients fail and nobody else."""
+        names = list(names)
+        try:
+            answer = work() if names else {"clients": {}}
+        except FleetError as error:
+            self.fail(state, names, error)
+            return {"clients": {name: {} for name in names}}
+        self.take(state, answer["clients"])
+        return answer
+
+
+def merge(states: Mapping[str, State | None]) -> State:
+    """One state of many servers' states; each server answers for its own clients."""
+    clients: dict[str, Row] = {}
+    catalog: dict[str, str] = {}
+    unlisted: set[str] = set()
+    for host, state in states.items():
+        if state and "clients" in state:
+            catalog.update(state["catalog"])
+            unlisted.update(state["unlisted"])
+            clients.update(
+                {name: row for name, row in state["clients"].items() if row["server"] == host}
+            )
+    return {"clients": clients, "catalog": catalog, "unlisted": sorted(unlisted)}
+
+
+def difference(name: str, before: Any, after: Any) -> dict[str, str]:
+    """A diff of two views, which hold fingerprints where there are secrets."""
+    return {
+        "before_header": f"client {name}",
+        "after_header": f"client {name}",
+        "before": _lines(before),
+        "after": _lines(after),
+    }
+
+
+def _lines(view: Mapping[str, Any]) -> str:
+    lines = []
+    for field, value in view.items():
+        if isinstance(value, (list, tuple)):
+            lines += [f"{field}:", *(f"  - {item}" for item in value)]
+        else:
+            lines.append(f"{field}: {'' if value is None else value}")
+    return "\n".join(lines) + "\n" if lines else ""
