@@ -1,0 +1,89 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.plugin_utils._instance import image_reference
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
+
+
+class ActionModule(Stage):
+    STAGE = "containers"
+    OPTIONS = ("state", "pool", "timeout")
+
+    def stage(self) -> dict[str, Any]:
+        state: State = self.option("state")
+        images_changed = self._images(state)
+        clients = [
+            {
+                "name": name,
+                "state": "absent" if row["state"] == "absent" else "present",
+                "digest": row.get("digest", ""),
+                "image": image_reference(self.config, client["version"]),
+                "port": row["port"],
+            }
+            for name, client, row in self.mine(state, ("present", "suspended", "absent"))
+            if row["instance"] == "webui" or row["state"] == "absent"
+        ]
+        answer = self.on_server(
+            state,
+            [client["name"] for client in clients],
+            lambda: self.call(
+                "instance_containers",
+                {
+                    "directory": self.config["directory"],
+                    "fleet": self.config["name"],
+                    "clients": clients,
+                    "known": sorted(self.fleet()),
+                    "pool": self.option("pool"),
+                    "timeout": self.option("timeout"),
+                },
+            ),
+        )
+        result = self.result(state, answer["clients"], answer.get("diff"))
+        result["changed"] = result["changed"] or images_changed
+        result["unlisted"] = sorted({*state["unlisted"], *answer.get("unlisted", [])})
+        return result
+
+    def _images(self, state: State) -> bool:
+        """Every version's image on the server; a version that cannot be had fails its clients."""
+        users: dict[str, list[str]] = {}
+        for name, client, row in self.mine(state):
+            if row["instance"] == "webui":
+                users.setdefault(client["version"], []).append(name)
+        changed = False
+        for version, names in users.items():
+            try:
+                changed |= self._image(version)
+            except FleetError as error:
+                self.fail(state, names, error)
+                found: dict[str, Row] = {name: {} for name in names}
+                self.warn(state, found)
+        return changed
+
+    def _image(self, version: str) -> bool:
+        image = image_reference(self.config, version)
+        archive = self.config["image_archive"]
+        if not archive:
+            return bool(self.call("instance_image", {"image": image})["changed"])
+        if self.call("instance_image", {"image": image, "source": "present"})["present"]:
+            return False
+        path = archive.format(version=version)
+        if not os.path.exists(path):
+            raise FleetError(
+                "the image archive does not exist",
+                path,
+                "make it with docker save, or change image_archive in fleet.yml",
+            )
+        if self.check:
+            return True
+        remote = self._connection._shell.join_path(self._make_tmp_path(), os.path.basename(path))
+        self._transfer_file(path, remote)
+        self._fixup_perms2([os.path.dirname(remote), remote])
+        self.call("instance_image", {"image": image, "source": "archive", "archive": remote})
+        return True

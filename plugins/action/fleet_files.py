@@ -1,0 +1,154 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.template import trust_as_template
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import (
+    SECRET,
+    boot_digest,
+    build,
+)
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import external_user
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
+from ansible_collections.mai.fleet.plugins.plugin_utils._instance import (
+    image_reference,
+    with_instance_secrets,
+)
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
+
+Render = Callable[[dict[str, Any]], str]
+
+
+class ActionModule(Stage):
+    STAGE = "files"
+    OPTIONS = ("state", "compose_template", "env_template")
+
+    def stage(self) -> dict[str, Any]:
+        state: State = self.option("state")
+        self._store = self.store()
+        self._compose = self._template(self.option("compose_template"))
+        self._env = self._template(self.option("env_template"))
+        clients = []
+        payload: dict[str, dict[str, str]] = {}
+        secret_names = set() if self.check else set(SECRET)
+        broken: dict[str, Row] = {}
+        for name, client, row in self.mine(state, ("present", "suspended", "absent")):
+            try:
+                if row["state"] != "absent":
+                    secrets = self._secrets(name, row)
+                    payload[name] = self._render(name, client, row, secrets)
+                    secret_names |= set(client["env"]) | set(SECRET if secrets["stored"] else ())
+            except FleetError as error:
+                broken[name] = {"failed": True, "failure": error.failure()}
+                continue
+            kind = "absent" if row["state"] == "absent" else "present"
+            clients.append({"name": name, "state": kind})
+        self.take(state, broken)
+        answer = self.on_server(
+            state,
+            [client["name"] for client in clients],
+            lambda: self.call(
+                "instance_files",
+                {
+                    "directory": self.config["directory"],
+                    "clients": clients,
+                    "secret_names": sorted(secret_names),
+                    "secrets": json.dumps(payload),
+                },
+            ),
+        )
+        return self.result(state, {**broken, **answer["clients"]}, answer.get("diff"))
+
+    def _secrets(self, name: str, row: Row) -> dict[str, Any]:
+        """What the client's files carry. In check mode a new client has words in their place."""
+        stored = self._store.secrets(name)
+        record = self._store.record(name)
+        secrets = with_instance_secrets(stored) if row["instance"] == "webui" else dict(stored)
+        if "api_key" not in secrets:
+            if not self.check:
+                raise FleetError(
+                    "the store holds no key of this client",
+                    self._store.secrets_path(name),
+                    "run mai.fleet.site, which makes keys, without skipping stages",
+                )
+            secrets["api_key"] = "(a new key)"
+        elif record is not None:
+            self._match(name, secrets["api_key"], record.key_hash)
+        if self.check:
+            new = {key: f"(new {key})" for key in secrets if key not in stored}
+            return {**secrets, **new, "stored": not new}
+        if secrets != stored:
+            self._store.save_secrets(name, secrets)
+        return {**secrets, "stored": True}
+
+    def _match(self, name: str, api_key: str, key_hash: str) -> None:
+        if sha256(api_key) != key_hash:
+            raise FleetError(
+                "the stored secret is not that of the client's current key",
+                self._store.secrets_path(name),
+                "an older file may have been restored: restore the newest one, or replace the key "
+                f"with -e fleet_replace_keys={name}",
+            )
+
+    def _render(
+        self, name: str, client: dict[str, Any], row: Row, secrets: dict[str, Any]
+    ) -> dict[str, str]:
+        record = self._store.record(name)
+        env = build(
+            client,
+            secrets,
+            openrouter_url=self.config["openrouter_url"],
+            external_user=(
+                record.external_user if record else external_user(self.config["name"], name)
+            ),
+            port=row["port"],
+            models=row["models"],
+            extra={key: self._plain(value, key, client) for key, value in client["env"].items()},
+        )
+        variables = {
+            "client": {**client, "port": row["port"]},
+            "fleet": self.config["name"],
+            "image": image_reference(self.config, client["version"]),
+            "subnet": row["subnet"],
+            "env": env,
+            "digest": "",
+        }
+        text = self._env(variables)
+        if client["instance"] == "none":
+            return {".env": text}
+        row["digest"] = boot_digest(self._compose(variables), text)
+        return {".env": text, "compose.yml": self._compose({**variables, "digest": row["digest"]})}
+
+    def _plain(self, value: Any, name: str, client: dict[str, Any]) -> str:
+        if isinstance(value, dict):
+            return self._store.decrypt_value(value["vault"], f"{client['file']}: env.{name}")
+        return str(value)
+
+    def _template(self, name: str) -> Render:
+        """A function that renders the template, which the play or the role may hold."""
+        try:
+            path = self._find_needle("templates", name)
+            text = trust_as_template(self._loader.get_text_file_contents(path))
+        except AnsibleError as error:
+            raise FleetError(f"no such template: {name}", todo=str(error)) from error
+        searchpath = [os.path.dirname(path), self._loader.get_basedir()]
+
+        def render(variables: dict[str, Any]) -> str:
+            templar = self._templar.copy_with_new_env(
+                searchpath=searchpath, available_variables={**self._vars, **variables}
+            )
+            try:
+                return str(templar.template(text, escape_backslashes=False))
+            except AnsibleError as error:
+                raise FleetError(f"cannot be rendered: {error}", path) from error
+
+        return render

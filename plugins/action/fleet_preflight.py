@@ -1,0 +1,112 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ansible.inventory.manager import InventoryManager, split_host_pattern
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
+from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError, FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import limit, select
+from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import Census, refuse, start
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import MANAGEMENT_KEY, Stage
+
+#: What to do about answers that concern the whole account.
+_TODO = {
+    401: f"check the key in {MANAGEMENT_KEY[0]}; was it deleted or mistyped?",
+    402: "add credit at https://openrouter.ai/settings/credits",
+    403: f"{MANAGEMENT_KEY[0]} has to be a management key with write access, used from an "
+    "address that the organization allows",
+    429: "OpenRouter goes on refusing for the number of requests; run again in some minutes",
+}
+
+
+class ActionModule(Stage):
+    STAGE = "preflight"
+    OPTIONS = ("select",)
+
+    def stage(self) -> dict[str, Any]:
+        errors = self._vars.get("fleet_errors", [])
+        refuse(self.config, errors)
+        fleet = self.fleet()
+        chosen = self._selection(fleet)
+        store = self.store()
+        store.verify()
+        census = Census(self.config, fleet, {error["client"] for error in errors}, store)
+        catalog = self._account(self.management())
+        batch = set(self._vars["ansible_play_batch"])
+        clients = {
+            name: start(name, fleet[name], census, catalog)[0]
+            for name in fleet
+            if name in chosen and fleet[name]["server"] in batch
+        }
+        used = {model for row in clients.values() for model in row.get("models", [])}
+        shown = {
+            model: catalog[model].name if model in catalog else model for model in sorted(used)
+        }
+        self.warn({"clients": clients}, clients)
+        return {
+            "changed": False,
+            "clients": clients,
+            "catalog": shown,
+            "unlisted": census.unlisted(),
+        }
+
+    def _selection(self, fleet: dict[str, dict[str, Any]]) -> set[str]:
+        chosen = set(fleet)
+        words = self.option("select")
+        pattern = self._vars.get("ansible_limit")
+        if words:
+            chosen &= select(fleet, words)
+        if pattern:
+            chosen &= limit(fleet, self._terms(pattern), self._hosts_of)
+        if not chosen:
+            given = [f"fleet_select={words}"] if words else []
+            given += [f"--limit {pattern}"] if pattern else []
+            raise FleetError(
+                f"the selection matches no client: {' and '.join(given) or 'the fleet is empty'}",
+                "the selection",
+                "ansible-inventory --graph fleet shows what can be named",
+            )
+        return chosen
+
+    def _terms(self, pattern: str) -> Iterable[str]:
+        for term in split_host_pattern(pattern):
+            if term.startswith("@"):
+                with open(term[1:], encoding="utf-8") as file:
+                    yield from filter(None, map(str.strip, file))
+            else:
+                yield term
+
+    def _hosts_of(self, term: str) -> list[str]:
+        inventory = InventoryManager(self._loader, parse=False)
+        for group, hosts in self._vars["groups"].items():
+            inventory.add_group(group)
+            for host in hosts:
+                inventory.add_host(host, group=group)
+        return [host.name for host in inventory.get_hosts(term)]
+
+    def _account(self, api: OpenRouter) -> Catalog:
+        """Whether the account can be worked with at all, and its catalog."""
+        try:
+            if not api.current_key().get("is_management_key"):
+                raise FleetError(
+                    "the key is an ordinary API key, which cannot manage keys",
+                    MANAGEMENT_KEY[0],
+                    "make a management key at https://openrouter.ai/settings/management-keys",
+                )
+            left = api.credits_left()
+            if left <= 0:
+                raise FleetError(
+                    f"the account has no credit left ({left:.2f} USD), every client would fail",
+                    "OpenRouter",
+                    _TODO[402],
+                )
+            return Catalog(api.catalog())
+        except ApiError as error:
+            error.todo = error.todo or _TODO.get(error.status, "")
+            raise

@@ -1,0 +1,184 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import CONNECTION_TAGS
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.key_proof import (
+    MAX_TOKENS,
+    PROMPT,
+    Proof,
+    Sold,
+    prove,
+)
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint
+from ansible_collections.mai.fleet.plugins.plugin_utils._instance import keep_tokens
+from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import digest
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
+
+_READERS = 8
+
+
+class ActionModule(Stage):
+    STAGE = "proof"
+    OPTIONS = ("state", "scope", "chat", "fence", "budget", "patience", "pool")
+
+    def stage(self) -> dict[str, Any]:
+        state: State = self.option("state")
+        self._store = self.store()
+        if self.check:
+            # Nothing was done that could be proven, and a call would cost money.
+            return self.result(state, {})
+        paid = self._paid(state)
+        secrets: dict[str, dict[str, str]] = {}
+        broken: dict[str, Row] = {}
+        clients: dict[str, dict[str, Any]] = {}
+        for name, client, row in self.mine(state):
+            try:
+                secrets[name] = self._store.secrets(name)
+                clients[name] = client
+            except FleetError as error:
+                broken[name] = {"failed": True, "failure": error.failure()}
+        self.take(state, broken)
+        proofs = self._keys(state, clients, secrets, paid)
+        answer = self._instances(state, clients, secrets, paid, proofs)
+        found = {**broken}
+        for name in clients:
+            row = state["clients"][name]
+            if row["failure"]:
+                continue
+            row["exhausted"] = proofs[name].exhausted
+            row["gates"] = [*proofs[name].gates, *answer["clients"].get(name, {}).get("gates", [])]
+            row["unpaid"] = sorted(set(self._wanted()) - set(paid.get(name, ())))
+            found[name] = _verdict(row)
+            if not found[name].get("failed") and name in paid:
+                self._proven(name, clients[name], row)
+        self.take(state, found)
+        self.warn(state, found)
+        return self.result(state, {})
+
+    def _wanted(self) -> list[str]:
+        return [gate for gate in ("chat", "fence") if self.option(gate)]
+
+    def _paid(self, state: State) -> dict[str, list[str]]:
+        """The clients for which calls that may cost are made, within the run's budget.
+
+        Every server works this out for all servers alike, so that they share one budget.
+        """
+        left = float(self.option("budget"))
+        chosen: dict[str, list[str]] = {}
+        for name, row in sorted(self.batch_state()["clients"].items()):
+            if row["failure"] or row["state"] == "absent":
+                continue
+            record = self._store.record(name)
+            known = record and record.proven == digest(self.client(name, row), row, record)
+            if self.option("scope") == "changed" and known and not row["changed"]:
+                continue
+            cost = row["cost"] if self._wanted() else 0.0
+            if cost > left:
+                continue
+            left -= cost
+            chosen[name] = self._wanted()
+        return chosen
+
+    def _keys(
+        self,
+        state: State,
+        clients: dict[str, dict[str, Any]],
+        secrets: dict[str, dict[str, str]],
+        paid: dict[str, list[str]],
+    ) -> dict[str, Proof]:
+        def one(name: str) -> Proof:
+            row, client = state["clients"][name], clients[name]
+            sold = Sold(
+                client=name,
+                suspended=row["state"] == "suspended",
+                limit=client["spending_limit"],
+                limit_reset=client["limit_reset"],
+                slugs=row["slugs"],
+                fence_model=row["fence_model"],
+            )
+            return prove(
+                self.openrouter(secrets[name]["api_key"]),
+                sold,
+                patience=float(self.option("patience")),
+                fence="fence" in paid.get(name, ()),
+            )
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            return dict(zip(clients, pool.map(one, clients), strict=True))
+
+    def _instances(
+        self,
+        state: State,
+        clients: dict[str, dict[str, Any]],
+        secrets: dict[str, dict[str, str]],
+        paid: dict[str, list[str]],
+        proofs: dict[str, Proof],
+    ) -> dict[str, Any]:
+        wanted = []
+        for name, client in clients.items():
+            row = state["clients"][name]
+            if row["instance"] != "webui":
+                continue
+            chat = "chat" in paid.get(name, ()) and row["chat_model"] and not proofs[name].exhausted
+            wanted.append(
+                {
+                    "name": name,
+                    "port": row["port"],
+                    "version": client["version"],
+                    "connection": {
+                        "url": self.config["openrouter_url"],
+                        "model_ids": row["models"],
+                        "key_fingerprint": fingerprint(secrets[name]["api_key"]),
+                        "tags": [tag["name"] for tag in CONNECTION_TAGS],
+                    },
+                    "model_ids": row["models"],
+                    "chat": {
+                        "model": row["chat_model"],
+                        "max_tokens": MAX_TOKENS,
+                        "prompt": PROMPT,
+                    }
+                    if chat
+                    else None,
+                    "chat_expect": "refused" if row["state"] == "suspended" else "answered",
+                }
+            )
+        names = [client["name"] for client in wanted]
+        payload = {name: secrets[name] for name in names}
+        answer = self.on_server(
+            state,
+            names,
+            lambda: self.call(
+                "instance_proof",
+                {"clients": wanted, "pool": self.option("pool"), "secrets": json.dumps(payload)},
+            ),
+        )
+        keep_tokens(self._store, payload, answer["clients"])
+        return answer
+
+    def _proven(self, name: str, client: dict[str, Any], row: Row) -> None:
+        record = self._store.record(name)
+        if record is None:
+            return
+        proof = digest(client, row, record)
+        if record.proven != proof:
+            self._store.save_record(dataclasses.replace(record, proven=proof))
+
+
+def _verdict(row: Row) -> Row:
+    failed = [gate for gate in row["gates"] if not gate["passed"]]
+    if not failed:
+        return {}
+    text = "; ".join(
+        f"gate {gate['gate']}: expected {gate['expected']}, saw {gate['seen']}" for gate in failed
+    )
+    todo = " / ".join(dict.fromkeys(gate["todo"] for gate in failed if gate["todo"]))
+    return {"failed": True, "failure": {"what": text, "where": "proof", "todo": todo}}

@@ -1,0 +1,88 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import KeyName
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256, unseal
+from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import Census
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
+
+_PAD_BYTES = 512
+
+
+class ActionModule(Stage):
+    STAGE = "keys"
+
+    def stage(self) -> dict[str, Any]:
+        state: State = self.option("state")
+        self._store = self.store()
+        lost = self._lost(state)
+        pads = {name: os.urandom(_PAD_BYTES).hex() for name in lost}
+        answer = self.on_server(
+            state,
+            lost,
+            lambda: self.call(
+                "instance_keys",
+                {
+                    "directory": self.config["directory"],
+                    "clients": lost,
+                    "secrets": json.dumps(pads),
+                },
+            ),
+        )
+        found: dict[str, Row] = {}
+        for name, row in answer["clients"].items():
+            if row.get("sealed"):
+                found[name] = self._recover(name, unseal(row["sealed"], pads[name]))
+        for name, row in found.items():
+            state["clients"][name]["keyless"] = not row.get("changed", False)
+        self.take(state, found)
+        return self.result(state, {**answer["clients"], **found})
+
+    def _lost(self, state: State) -> list[str]:
+        """The clients of which no secret is in the store, whatever their records say."""
+        lost = []
+        for name, _client, row in self.mine(state):
+            try:
+                row["keyless"] = "api_key" not in self._store.secrets(name)
+            except FleetError as error:
+                self.fail(state, [name], error)
+                continue
+            if row["keyless"]:
+                lost.append(name)
+        return lost
+
+    def _recover(self, name: str, secret: str) -> Row:
+        """Put the secret back if it is that of a living key of this client."""
+        try:
+            key = self.management().key(sha256(secret))
+            mark = KeyName.parse(key.name) if key else None
+            if key is None or mark is None:
+                return {}
+            if (mark.fleet, mark.client) != (self.config["name"], name):
+                raise FleetError(
+                    f"the server's .env holds the key {key.name}, which is not this client's",
+                    f"client {name}, {self.config['directory']}/{name}/.env",
+                    "find out how it came there; keys of two clients must never be mixed",
+                )
+            if not self.check:
+                census = Census(self.config, self.fleet(), set(), self._store)
+                record = census.record(name)
+                self._store.save_secrets(name, {**self._store.secrets(name), "api_key": secret})
+                self._store.save_record(
+                    dataclasses.replace(
+                        record, key_hash=key.hash, generation=mark.generation, attempt=None
+                    )
+                )
+            text = "the key's secret was not in the store; it was put back from the server"
+            return {"changed": True, "warnings": [text]}
+        except FleetError as error:
+            return {"failed": True, "failure": error.failure()}

@@ -1,0 +1,115 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.mai.fleet.plugins.module_utils._errors import describe
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import public_url
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import fingerprint_of
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, merge
+
+_HEADERS = ("client", "state", "url", "admin password", "key", "limit", "models", "gates")
+
+
+_UNLISTED = (
+    "has no client file any more, and still a key or an instance; "
+    "put the file back, with state: absent to remove them"
+)
+
+
+class ActionModule(Stage):
+    STAGE = "report"
+    OPTIONS = ()
+
+    def stage(self) -> dict[str, Any]:
+        hosts = self._vars["ansible_play_hosts_all"]
+        states = {host: self._raw(host).get("fleet_state") for host in hosts}
+        state = merge(states)
+        rows = state["clients"]
+        problems = [
+            {"client": error["client"], "stage": "inventory", **_failure(error)}
+            for error in self._vars["fleet_errors"]
+        ]
+        for name, row in sorted(rows.items()):
+            if row["failure"] is None and row["server"] not in self._vars["ansible_play_hosts"]:
+                row["failure"] = {
+                    "stage": "server",
+                    "what": "the run stopped on this server before it came to an end",
+                    "where": f"server {row['server']}",
+                    "todo": "see its failed task above, then run again",
+                }
+            if row["failure"]:
+                problems.append({"client": name, **row["failure"]})
+        table = [self._line(name, row) for name, row in sorted(rows.items())]
+        warnings = [
+            f"{name}: {text}" for name, row in sorted(rows.items()) for text in row["warnings"]
+        ]
+        warnings += [f"{name}: {_UNLISTED}" for name in state["unlisted"]]
+        self._say(table, warnings)
+        result = {
+            "changed": False,
+            "clients": {name: _public(row) for name, row in rows.items()},
+            "table": table,
+            "warnings": [],
+            "problems": problems,
+        }
+        if problems:
+            lines = "".join(
+                f"\n  {problem['client']} ({problem['stage']}): {describe(problem)}"
+                for problem in problems
+            )
+            result.update(failed=True, msg=f"{len(problems)} of the clients need you:{lines}")
+        return result
+
+    def _line(self, name: str, row: Row) -> dict[str, str]:
+        record = self.store().record(name)
+        client = self.client(name, row)
+        alive = row["state"] != "absent"
+        served = alive and row["instance"] == "webui"
+        gates = row.get("gates", [])
+        passed = sum(gate["passed"] for gate in gates)
+        limit = client["spending_limit"]
+        listed = next((gate for gate in gates if gate["gate"] == "allowlist"), None)
+        proven = len(row.get("models", [])) if listed and listed["passed"] else "?"
+        return {
+            "client": name,
+            "state": _state(row),
+            "url": public_url(client, row["port"]) if served else "-",
+            "admin password": self.store().secrets_path(name) if served else "-",
+            "key": fingerprint_of(record.key_hash) if record and record.key_hash else "-",
+            "limit": "unlimited" if limit is None else f"{limit:g} {client['limit_reset']}",
+            "models": f"{proven}/{len(client['models'])}" if alive else "-",
+            "gates": f"{passed}/{len(gates)}" if gates else "-",
+        }
+
+    def _say(self, table: list[dict[str, str]], warnings: list[str]) -> None:
+        for warning in warnings:
+            self._display.warning(warning)
+        widths = {
+            header: max(len(header), *(len(line[header]) for line in table)) if table else 0
+            for header in _HEADERS
+        }
+        for line in [{header: header for header in _HEADERS}, *table] if table else []:
+            cells = (line[header].ljust(widths[header]) for header in _HEADERS)
+            self._display.display("  ".join(cells).rstrip())
+
+
+def _state(row: Row) -> str:
+    if row["failure"]:
+        return "FAILED"
+    if row.get("exhausted"):
+        return "cap used up"
+    return str(row["state"])
+
+
+def _failure(error: Mapping[str, str]) -> dict[str, str]:
+    return {"what": error["what"], "where": error["where"], "todo": error["todo"]}
+
+
+def _public(row: Row) -> Row:
+    keep = ("server", "state", "changed", "warnings", "failure", "gates", "exhausted")
+    return {field: row[field] for field in keep if field in row}

@@ -1,0 +1,70 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import (
+    CONNECTION_TAGS,
+    public_url,
+)
+from ansible_collections.mai.fleet.plugins.plugin_utils._instance import keep_tokens
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
+
+
+class ActionModule(Stage):
+    STAGE = "settings"
+    OPTIONS = ("state", "notice", "pool")
+
+    def stage(self) -> dict[str, Any]:
+        state: State = self.option("state")
+        store = self.store()
+        clients: list[dict[str, Any]] = []
+        payload: dict[str, dict[str, str]] = {}
+        broken: dict[str, Row] = {}
+        for name, client, row in self.mine(state):
+            if row["instance"] != "webui":
+                continue
+            try:
+                payload[name] = store.secrets(name)
+                record = store.record(name)
+            except FleetError as error:
+                broken[name] = {"failed": True, "failure": error.failure()}
+                continue
+            had = record.models if record else {}
+            clients.append(
+                {
+                    "name": name,
+                    "port": row["port"],
+                    "webui_url": public_url(client, row["port"]),
+                    "admin_email": client["admin_email"],
+                    "admin_name": client["organization"],
+                    "connection": {
+                        "url": self.config["openrouter_url"],
+                        "model_ids": row["models"],
+                        "tags": [tag["name"] for tag in CONNECTION_TAGS],
+                    },
+                    "models": [
+                        {"id": model, "name": state["catalog"][model]} for model in row["models"]
+                    ],
+                    "retired": sorted(set(had) - set(row["models"])),
+                    "suspended": row["state"] == "suspended",
+                    "notice": self.option("notice"),
+                }
+            )
+        self.take(state, broken)
+        answer = self.on_server(
+            state,
+            list(payload),
+            lambda: self.call(
+                "instance_settings",
+                {"clients": clients, "pool": self.option("pool"), "secrets": json.dumps(payload)},
+            ),
+        )
+        if not self.check:
+            keep_tokens(store, payload, answer["clients"])
+        return self.result(state, {**broken, **answer["clients"]}, answer.get("diff"))
