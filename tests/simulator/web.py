@@ -1,0 +1,169 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The simulator on the network: routes and bodies in, JSON and event streams out."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, Rule
+from werkzeug.serving import WSGIRequestHandler
+from werkzeug.wrappers import Request, Response
+
+from . import control
+from .call import Answer
+from .engine import Engine, Incoming
+from .keys import digest
+
+CONTROL = "/_simulator/"
+HALF = 2
+
+
+class QuietHandler(WSGIRequestHandler):
+    """No access log: what was asked is recorded by the engine, without secrets."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        pass
+
+    def log(self, _type: str, message: str, *args: Any) -> None:
+        print(message % args if args else message, file=sys.stderr)
+
+    def connection_dropped(
+        self, error: BaseException, environ: dict[str, Any] | None = None
+    ) -> None:
+        pass
+
+
+class Application:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.base = engine.table.base
+        rules = [
+            Rule(
+                f"{self.base}{route.path}".replace("{", "<").replace("}", ">"),
+                methods=[route.method],
+                endpoint=name,
+            )
+            for name, route in engine.table.routes.items()
+        ]
+        # Exact paths only: no redirect for a slash too many, no HEAD for every GET.
+        for rule in rules:
+            assert rule.methods is not None
+            rule.methods.discard("HEAD")
+        self.routes = Map(rules, strict_slashes=True, merge_slashes=False)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        request = Request(environ)
+        if request.path.startswith(CONTROL):
+            return self.steer(request)(environ, start_response)
+        incoming = self.read(request)
+        if isinstance(incoming, Response):
+            return incoming(environ, start_response)
+        fault = self.engine.take_fault(incoming)
+        if fault and fault.delay:
+            time.sleep(fault.delay)
+        if fault and fault.cut == "before":
+            self.engine.cut(incoming)
+            drop(environ)
+        answer = self.engine.handle(incoming, fault)
+        if fault and fault.cut == "after":
+            drop(environ)
+        response = reply(answer, environ if fault and fault.cut == "middle" else None)
+        return response(environ, start_response)
+
+    def read(self, request: Request) -> Incoming | Response:
+        path = request.path.removeprefix(self.base)
+        name, values = self.match(request)
+        body: Any = None
+        if data := request.get_data():
+            try:
+                body = json.loads(data)
+            except ValueError:
+                self.engine.violation(f"{request.method} {path}", "the body is not JSON")
+                return error(400, "The body is not valid JSON")
+        kind, _, secret = request.headers.get("Authorization", "").partition(" ")
+        return Incoming(
+            method=request.method,
+            path=path,
+            route=self.engine.table.routes[name] if name else None,
+            values=values,
+            query=request.args.to_dict(),
+            body=body,
+            secret=secret.strip() if kind.lower() == "bearer" and secret.strip() else None,
+        )
+
+    def match(self, request: Request) -> tuple[str | None, dict[str, str]]:
+        adapter = self.routes.bind("simulator")
+        try:
+            endpoint, values = adapter.match(request.path, request.method)
+        except HTTPException:
+            return None, {}
+        return str(endpoint), dict(values)
+
+    # --- control ----------------------------------------------------------------------------
+
+    def steer(self, request: Request) -> Response:
+        if not self.is_manager(request):
+            return error(401, "The control API wants the management key as bearer")
+        name = request.path.removeprefix(CONTROL)
+        try:
+            if request.method == "GET":
+                return as_json(200, control.look(self.engine, name))
+            arguments = json.loads(request.get_data() or b"{}")
+            return as_json(200, control.run(self.engine, name, arguments))
+        except ValueError as problem:
+            return error(400, str(problem))
+
+    def is_manager(self, request: Request) -> bool:
+        secret = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        hashes = self.engine.state.management_hashes
+        return any(hmac.compare_digest(digest(secret), known) for known in hashes)
+
+
+def reply(answer: Answer, broken: dict[str, Any] | None) -> Response:
+    """`broken`: the environment of a request whose answer is to end in the middle."""
+    if answer.events is None:
+        response = as_json(answer.status, answer.body)
+        if broken is not None:
+            data = response.get_data()
+            response.response = interrupted([data[: len(data) // HALF]], broken)
+    else:
+        lines = list(stream(answer.events))
+        chunks = interrupted(lines[: len(lines) // HALF], broken) if broken else iter(lines)
+        response = Response(chunks, content_type="text/event-stream")
+    response.headers.extend(answer.headers)
+    return response
+
+
+def stream(events: list[dict[str, Any]]) -> Iterator[bytes]:
+    yield b": OPENROUTER PROCESSING\n\n"
+    for event in events:
+        yield f"data: {json.dumps(event)}\n\n".encode()
+    yield b"data: [DONE]\n\n"
+
+
+def interrupted(chunks: list[bytes], environ: dict[str, Any]) -> Iterator[bytes]:
+    yield from chunks
+    drop(environ)
+
+
+def drop(environ: dict[str, Any]) -> None:
+    """Close the connection under the client's feet."""
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    raise ConnectionAbortedError("cut on demand")
+
+
+def as_json(status: int, body: dict[str, Any]) -> Response:
+    return Response(json.dumps(body), status=status, content_type="application/json")
+
+
+def error(status: int, message: str) -> Response:
+    return as_json(status, {"error": {"code": status, "message": message}})
