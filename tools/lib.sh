@@ -7,9 +7,6 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 state=$root/.mai
-# The tree shows the repository as the collection mai.fleet without copying it.
-farm=$state/collections
-export MAI_ROOT=$root
 
 # The collection talks to this socket on a server, so the tools look at no other engine.
 export DOCKER_HOST=unix:///var/run/docker.sock
@@ -77,6 +74,7 @@ install_packages() {
 # debian_mirror: where this machine gets Debian from; Debian's own address on another system.
 debian_mirror() {
     local uri
+    # shellcheck disable=SC2016
     uri=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 'Created-By: Packages' \
         2>/dev/null | awk '$2 == "Debian" && $3 == "Debian" { sub("/$", "", $1); print $1; exit }')
     echo "${uri:-http://deb.debian.org/debian}"

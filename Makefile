@@ -1,0 +1,37 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Every target is a script in tools/. All state lies in .mai/, which git ignores.
+
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: ## deploy the demo fleet on this machine: Docker, Open WebUI, a simulated OpenRouter
+	@tools/demo up
+
+demo-down: ## remove all that make demo and make test made, but for installed packages
+	@tools/demo down
+
+test: ## everything that CI runs
+	@tools/test
+
+lint: ## the quick part of it: style, types, playbooks, documentation, changelog
+	@tools/test lint
+
+sanity: ## ansible-test sanity
+	@tools/test sanity
+
+units: ## the unit tests
+	@tools/test units
+
+integration: ## the integration tests: real Docker, real Open WebUI
+	@tools/test integration
+
+clean: ## remove caches and test results
+	@rm -rf .mai/test .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -not -path './.mai/*' -prune -exec rm -rf {} +
+
+.PHONY: help demo demo-down test lint sanity units integration clean
