@@ -1,0 +1,325 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A client's life on the demo's path: real Docker, real Compose, real Open WebUI.
+
+The tests follow one fleet from its first run on, in the order in which they stand.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from simulator.simulator import Simulator
+
+from integration.fleet import Fleet, Run
+
+pytestmark = pytest.mark.docker
+
+ACME, LODZ, NORTH = "it_acme", "it_lodz", "it_north"
+STANDARD = [
+    "deepseek/deepseek-chat-v3-0324",
+    "google/gemini-2.5-flash",
+    "openai/gpt-4o-mini",
+]
+FOREIGN = "openai/gpt-4.1-nano"
+
+
+def bridge_address() -> str:
+    """This machine's address on Docker's default bridge, which containers can reach."""
+    config = docker.from_env().networks.get("bridge").attrs["IPAM"]["Config"][0]
+    first = next(ipaddress.ip_network(config["Subnet"]).hosts())
+    return str(config.get("Gateway", first))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, collections_path: Path) -> Iterator[Fleet]:
+    with Simulator(host=bridge_address()) as simulator:
+        fleet = Fleet(tmp_path_factory.mktemp("fleet"), simulator, collections_path)
+        try:
+            yield fleet
+        finally:
+            fleet.clean()
+
+
+@pytest.fixture(scope="module")
+def first(fleet: Fleet) -> Run:
+    return fleet.site("-vvvv", "--diff")
+
+
+def test_check_mode_tells_of_a_new_fleet_and_does_nothing(fleet: Fleet) -> None:
+    run = fleet.play("site", "--check", "--diff")
+    assert run.status == 0, run.output
+    assert run.changed > 0
+    assert "OPENROUTER_API_KEY='(new api_key)'" in run.output
+    assert fleet.keys(ACME) == [] and fleet.containers(ACME) == []
+    assert not (fleet.home / "server").exists() and not (fleet.home / "secrets").exists()
+
+
+def test_the_first_run_ends_with_a_table(first: Run, fleet: Fleet) -> None:
+    key = fleet.keys(LODZ)[0]
+    line = first.line(LODZ)
+    assert fleet.url(LODZ) in line
+    assert f"sha256:{key['hash'][:12]}" in line
+    assert "100 monthly" in line
+    assert "3/3" in line and "12/12" in line
+    assert "secrets/it_lodz.yml" in line
+
+
+def test_a_second_run_changes_nothing(first: Run, fleet: Fleet) -> None:
+    lives = [fleet.life(client) for client in (ACME, LODZ, NORTH)]
+    run = fleet.site("--diff")
+    assert run.changed == 0
+    assert [fleet.life(client) for client in (ACME, LODZ, NORTH)] == lives
+
+
+def test_docker_holds_what_was_sold(first: Run, fleet: Fleet) -> None:
+    container = fleet.container(ACME)
+    config, host = container.attrs["Config"], container.attrs["HostConfig"]
+    assert container.name == f"{ACME}-webui-1"
+    assert config["Image"] == "mai-fleet/open-webui:0.12.4-slim"
+    assert config["StopTimeout"] >= 60
+    assert host["Memory"] == 1024**3
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert host["LogConfig"]["Config"]["max-size"]
+    assert [mount["Name"] for mount in container.attrs["Mounts"]] == [f"{ACME}_data"]
+
+
+def test_awkward_names_reach_the_container_unharmed(first: Run, fleet: Fleet) -> None:
+    environment = fleet.environment(LODZ)
+    assert environment["ORGANIZATION_NAME"] == 'Zakłady "Łódź" & Söhne #1 $5'
+    assert environment["WEBUI_NAME"] == "Łódź Chat"
+    assert environment["OPENROUTER_ALLOWED_MODELS"].split(",") == [
+        "openai/gpt-4o-mini",
+        "google/gemini-2.5-flash",
+        "deepseek/deepseek-chat-v3-0324",
+    ]
+    assert environment["OPENROUTER_EXTERNAL_USER"].startswith("mai_client_")
+    assert environment["SPENDING_LIMIT"] == "100"
+    assert fleet.environment(NORTH)["SPENDING_LIMIT"] == "unlimited"
+
+
+def test_files_are_roots_alone(first: Run, fleet: Fleet) -> None:
+    for file in (fleet.home / "server" / ACME).iterdir():
+        status = file.stat()
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (0, 0o600), file
+
+
+def test_people_see_exactly_their_models(first: Run, fleet: Fleet) -> None:
+    admin = fleet.admin(LODZ)
+    user = fleet.sign_in(LODZ, *admin.hire("ewa"))
+    assert admin.models() == user.models() == STANDARD
+    assert user.chat("openai/gpt-4o-mini").json()["choices"]
+    assert user.chat(FOREIGN).status_code == 400
+    sign_up = user.call("POST", "/api/v1/auths/signup", name="x", email="x@y.example", password="x")
+    assert sign_up.status_code == 403
+
+
+def test_a_models_list_in_a_chat_does_not_get_around_the_fence(first: Run, fleet: Fleet) -> None:
+    message = {"role": "user", "content": "Hello"}
+    answer = fleet.admin(NORTH).call(
+        "POST",
+        "/api/chat/completions",
+        model="openai/gpt-4o-mini",
+        models=[FOREIGN],
+        messages=[message],
+        max_tokens=16,
+    )
+    assert FOREIGN not in answer.text or "guardrail" in answer.text.lower()
+
+
+def test_another_allowlist_needs_no_restart(first: Run, fleet: Fleet) -> None:
+    life = fleet.life(LODZ)
+    fleet.edit(LODZ, models=["openai/gpt-4o-mini", "openai/gpt-4.1"])
+    assert fleet.site().changed > 0
+    assert fleet.life(LODZ) == life
+    user = fleet.sign_in(LODZ, "ewa@people.example", "ewa's own password")
+    assert user.models() == ["openai/gpt-4.1", "openai/gpt-4o-mini"]
+    guardrail = fleet.guardrail(LODZ)
+    assert guardrail is not None
+    assert sorted(guardrail["allowed_models"]) == [
+        "openai/gpt-4.1-2025-04-14",
+        "openai/gpt-4o-mini",
+    ]
+    assert user.chat("google/gemini-2.5-flash").status_code == 400
+    assert fleet.site().changed == 0
+
+
+def test_a_boot_value_recreates_one_container_and_keeps_its_data(first: Run, fleet: Fleet) -> None:
+    life, neighbour = fleet.life(LODZ), fleet.life(NORTH)
+    fleet.edit(LODZ, env={"DEFAULT_LOCALE": "pl-PL"})
+    fleet.site("-e", f"fleet_select={LODZ}")
+    assert fleet.life(LODZ) != life
+    assert fleet.life(NORTH) == neighbour
+    assert fleet.environment(LODZ)["DEFAULT_LOCALE"] == "pl-PL"
+    assert fleet.sign_in(LODZ, "ewa@people.example", "ewa's own password").models()
+
+
+def test_the_clients_own_connection_stays(first: Run, fleet: Fleet) -> None:
+    admin = fleet.admin(NORTH)
+    config = admin.call("GET", "/openai/config").json()
+    ours = config["OPENAI_API_BASE_URLS"][0]
+    config["OPENAI_API_BASE_URLS"].append("http://127.0.0.1:9/v1")
+    config["OPENAI_API_KEYS"].append("the client's own")
+    config["OPENAI_API_CONFIGS"]["1"] = {"enable": True, "model_ids": ["own/model"]}
+    admin.call("POST", "/openai/config/update", **config).raise_for_status()
+    assert fleet.site().changed == 0
+    fleet.edit(NORTH, models=["openai/gpt-4o-mini"])
+    fleet.site()
+    config = admin.call("GET", "/openai/config").json()
+    assert config["OPENAI_API_BASE_URLS"] == [ours, "http://127.0.0.1:9/v1"]
+    assert config["OPENAI_API_KEYS"][1] == "the client's own"
+    assert admin.models() == ["openai/gpt-4o-mini", "own/model"]
+
+
+def test_verify_names_the_gate_that_fails_and_site_heals_it(first: Run, fleet: Fleet) -> None:
+    admin = fleet.admin(ACME)
+    config = admin.call("GET", "/api/v1/auths/admin/config").json()
+    opened = {**config, "ENABLE_SIGNUP": True}
+    for name in [name for name in opened if "MFA" in name]:
+        del opened[name]
+    admin.call("POST", "/api/v1/auths/admin/config", **opened).raise_for_status()
+    run = fleet.play("verify")
+    assert run.status == 2
+    assert "it_acme (proof)" in run.output and "closed" in run.output
+    assert f"{NORTH} (proof)" not in run.output
+    fleet.site()
+    assert fleet.play("verify").status == 0
+
+
+def test_a_key_changed_by_hand_at_openrouter_is_healed(first: Run, fleet: Fleet) -> None:
+    guardrail = fleet.guardrail(NORTH)
+    assert guardrail is not None
+    fleet.simulator.set_usage(fleet.keys(NORTH)[0]["name"], 3.5)
+    assert fleet.site().changed == 0
+    assert fleet.keys(NORTH)[0]["limit"] is None
+
+
+def test_a_used_up_cap_is_a_state_of_its_own(first: Run, fleet: Fleet) -> None:
+    fleet.simulator.set_usage(fleet.keys(LODZ)[0]["name"], 100)
+    run = fleet.play("verify", "--limit", f"client_{LODZ}")
+    assert run.status == 0, run.output
+    assert "cap used up" in run.line(LODZ)
+    fleet.simulator.set_usage(fleet.keys(LODZ)[0]["name"], 0)
+
+
+def test_a_lost_secret_comes_back_from_the_server(first: Run, fleet: Fleet) -> None:
+    before = fleet.secrets(NORTH)["api_key"]
+    key = fleet.keys(NORTH)
+    (fleet.home / "secrets" / f"{NORTH}.yml").unlink()
+    run = fleet.site()
+    assert "put back from the server" in run.output
+    assert fleet.secrets(NORTH)["api_key"] == before
+    assert [row["hash"] for row in fleet.keys(NORTH)] == [row["hash"] for row in key]
+
+
+def test_a_suspended_client_reads_why(first: Run, fleet: Fleet) -> None:
+    life = fleet.life(ACME)
+    fleet.edit(ACME, state="suspended")
+    fleet.site()
+    assert fleet.keys(ACME)[0]["disabled"]
+    assert fleet.life(ACME) == life
+    admin = fleet.admin(ACME)
+    answer = admin.chat("openai/gpt-4o-mini")
+    assert answer.status_code >= 400 and answer.json()["detail"]
+    banners = admin.call("GET", "/api/v1/configs/banners").json()
+    assert any("suspended" in banner["content"] for banner in banners)
+    assert fleet.site().changed == 0
+    fleet.edit(ACME, state="present")
+    fleet.site()
+    assert admin.chat("openai/gpt-4o-mini").json()["choices"]
+    assert admin.call("GET", "/api/v1/configs/banners").json() == []
+
+
+def test_a_model_that_leaves_the_catalog_stops_nobody(first: Run, fleet: Fleet) -> None:
+    fleet.simulator.expire_model("openai/gpt-4.1")
+    run = fleet.site()
+    assert "openai/gpt-4.1 has left OpenRouter and is dropped" in run.output
+    user = fleet.sign_in(LODZ, "ewa@people.example", "ewa's own password")
+    assert user.models() == ["openai/gpt-4o-mini"]
+    fleet.simulator.restore_model("openai/gpt-4.1")
+    fleet.site()
+    assert user.models() == ["openai/gpt-4.1", "openai/gpt-4o-mini"]
+
+
+def test_an_absent_client_leaves_its_volume_only(first: Run, fleet: Fleet) -> None:
+    fleet.edit(NORTH, state="absent")
+    fleet.site()
+    assert fleet.keys(NORTH) == [] and fleet.guardrail(NORTH) is None
+    assert fleet.containers(NORTH) == []
+    assert not (fleet.home / "server" / NORTH).exists()
+    assert fleet.docker.volumes.get(f"{NORTH}_data")
+    assert fleet.site().changed == 0
+
+
+def test_a_client_comes_back_with_its_data_and_a_new_key(first: Run, fleet: Fleet) -> None:
+    fleet.edit(NORTH, state="present")
+    fleet.site()
+    assert "own/model" in fleet.admin(NORTH).models()
+    assert [key["name"].split("/")[3] for key in fleet.keys(NORTH)] == ["g2"]
+
+
+def test_a_key_is_replaced_when_asked(first: Run, fleet: Fleet) -> None:
+    old = fleet.keys(LODZ)[0]["hash"]
+    life = fleet.life(LODZ)
+    fleet.site("-e", f"fleet_select={LODZ}", "-e", f"fleet_replace_keys={LODZ}")
+    (key,) = fleet.keys(LODZ)
+    assert key["hash"] != old
+    assert fleet.life(LODZ) == life
+    assert fleet.admin(LODZ).chat("openai/gpt-4o-mini").json()["choices"]
+    assert fleet.site().changed == 0
+
+
+def test_a_client_whose_file_vanished_is_reported(first: Run, fleet: Fleet) -> None:
+    file = fleet.home / "inventory" / "clients" / f"{NORTH}.yml"
+    text = file.read_text()
+    file.unlink()
+    run = fleet.site()
+    assert f"{NORTH}: has no client file any more" in run.output
+    assert fleet.containers(NORTH)
+    file.write_text(text)
+
+
+def test_the_first_password_is_handed_over_once(first: Run, fleet: Fleet) -> None:
+    password = fleet.secrets(ACME)["admin_password"]
+    run = fleet.play("handover", "-e", f"fleet_select={ACME}")
+    assert password in run.output and fleet.url(ACME) in run.output
+    assert password not in (fleet.home / "ansible.log").read_text()
+    fleet.printed.remove(run.output)
+    again = fleet.play("handover", "-e", f"fleet_select={ACME}")
+    assert again.status == 2 and password not in again.output
+
+
+def test_nobody_signs_in_when_nothing_changes(first: Run, fleet: Fleet) -> None:
+    fleet.site()
+    log = fleet.container(ACME).logs().decode()
+    fleet.site()
+    fleet.play("verify")
+    news = fleet.container(ACME).logs().decode().removeprefix(log)
+    assert "/api/config" in news
+    assert "/auths/signin" not in news
+
+
+def test_no_secret_was_ever_printed(first: Run, fleet: Fleet) -> None:
+    fleet.site("-vvvv", "--diff", "-e", f"fleet_select={LODZ}")
+    secrets = {
+        f"{client} {name}": value
+        for client in (ACME, LODZ, NORTH)
+        for name, value in fleet.secrets(client).items()
+    }
+    secrets["management key"] = fleet.simulator.management_key
+    secrets["vault password"] = fleet.PASSWORD
+    assert {f"{ACME} service_token", f"{ACME} api_key"} <= set(secrets)
+    clear = [*fleet.printed, (fleet.home / "ansible.log").read_text()]
+    clear += [file.read_text() for file in (fleet.home / "state").iterdir()]
+    leaks = [name for name, value in secrets.items() for text in clear if value in text]
+    assert leaks == []
+
+
+def test_the_simulator_was_used_as_openrouter_allows(first: Run, fleet: Fleet) -> None:
+    assert fleet.simulator.violations == []
