@@ -80,7 +80,7 @@ class ActionModule(Stage):
                     self._store.secrets_path(name),
                     "run mai.fleet.site, which makes keys, without skipping stages",
                 )
-            secrets["api_key"] = "(a new key)"
+            secrets["api_key"] = ""
         elif record is not None:
             self._match(name, secrets["api_key"], record.key_hash)
         if self.check:

@@ -47,6 +47,8 @@ class Stage(ActionBase):
     ) -> dict[str, Any]:
         result = dict(super().run(tmp, task_vars))
         self._vars = task_vars or {}
+        # Ansible puts a host's variables together anew each time that it is asked.
+        self._raw_vars: dict[str, dict[str, Any]] = {}
         unknown = sorted(set(self._task.args) - set(self.OPTIONS))
         if unknown:
             return {**result, "failed": True, "msg": f"unknown options: {', '.join(unknown)}"}
@@ -107,7 +109,9 @@ class Stage(ActionBase):
 
     def _raw(self, host: str) -> dict[str, Any]:
         """Variables as they are: client data is never a template."""
-        return dict(self._vars["hostvars"].raw_get(host))
+        if host not in self._raw_vars:
+            self._raw_vars[host] = dict(self._vars["hostvars"].raw_get(host))
+        return self._raw_vars[host]
 
     def store(self) -> Store:
         return Store(self.config, self._loader._vault)
