@@ -25,12 +25,17 @@ keep_state() {
     chmod 0700 "$state"
 }
 
+# stop_tree PID: that process and all below it.
+stop_tree() {
+    local child
+    for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do stop_tree "$child"; done
+    kill "$1" 2>/dev/null || true
+}
+
 # Whatever a script has in the background ends with it.
 stop_jobs() {
-    local jobs
-    jobs=$(jobs -p)
-    # shellcheck disable=SC2086
-    [[ -z $jobs ]] || kill $jobs 2>/dev/null || true
+    local job
+    for job in $(jobs -p); do stop_tree "$job"; done
 }
 trap stop_jobs EXIT
 
@@ -38,11 +43,10 @@ trap stop_jobs EXIT
 ticking() {
     local label=$1 started=$SECONDS ticker
     shift
-    # sleep has no hold on our output, so that nobody waits for a last one that is left over.
-    while sleep 15 >/dev/null 2>&1; do say "$label … $((SECONDS - started)) s"; done &
+    while sleep 15; do say "$label … $((SECONDS - started)) s"; done &
     ticker=$!
     "$@"
-    kill "$ticker"
+    stop_tree "$ticker"
     wait "$ticker" 2>/dev/null || true
 }
 
