@@ -163,7 +163,7 @@ class Route:
     def check_body(self, body: object) -> list[str]:
         if self.body is None:
             return [] if body is None else ["body: this route takes none"]
-        return self.body.check(body, "")
+        return self.body.check(body, "body")
 
     def check_answer(self, status: int, body: object) -> list[str]:
         where = f"answer {status}"
@@ -341,7 +341,7 @@ def _listed(values: tuple[Any, ...]) -> str:
 
 
 def _join(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name
+    return f"{where}.{name}"
 
 
 def _size(value: object, limit: str) -> float | None:

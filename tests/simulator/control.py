@@ -28,6 +28,8 @@ def run(engine: Engine, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     command = COMMANDS.get(name)
     if command is None:
         raise CommandError(f"unknown command {name!r}; there are: {', '.join(sorted(COMMANDS))}")
+    if not isinstance(arguments, dict):
+        raise CommandError(f"{name}: the arguments must be an object")
     try:
         inspect.signature(command).bind(engine, **arguments)
     except TypeError as error:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -102,7 +103,7 @@ class Engine:
     # --- what the handlers use --------------------------------------------------------------
 
     def violation(self, where: str, problem: str) -> None:
-        self.violations.append(f"{where}: {problem}")
+        self.violations.append(redacted(f"{where}: {problem}"))
 
     def workspace(self, wanted: str | None, *, missing: int) -> str:
         """The id of a workspace, the default one when none is named."""
@@ -151,13 +152,16 @@ class Engine:
 
     def note(self, incoming: Incoming, caller: Caller, status: int) -> None:
         named = f"key:{caller.key.hash[:12]}" if caller.key else caller.kind
-        self.requests.append(Request(incoming.method, incoming.path, status, named))
+        path = redacted(incoming.path)
+        self.requests.append(Request(incoming.method, path, status, named))
 
     def act(self, incoming: Incoming, caller: Caller, fault: Fault | None) -> Answer:
         route = incoming.route
         if route is None:
             self.violation(f"{incoming.method} {incoming.path}", "unknown route")
-            raise ApiError(404, f"unknown route: {incoming.method} {incoming.path}")
+            raise ApiError(404, redacted(f"unknown route: {incoming.method} {incoming.path}"))
+        if "sk-or-" in incoming.path:
+            self.violation(route.name, "a key itself was sent in the path")
         wrong = faulty(fault) if fault else None
         if wrong and fault and not fault.act:
             return wrong
@@ -189,7 +193,7 @@ class Engine:
         for problem in problems:
             self.violation(route.name, problem)
         if problems:
-            raise Refused(400, f"Invalid request parameters: {'; '.join(problems)}")
+            raise Refused(400, redacted(f"Invalid request parameters: {'; '.join(problems)}"))
 
     def check(self, route: Route, answer: Answer) -> None:
         """Hold our own answer against the table."""
@@ -211,6 +215,11 @@ class Engine:
         if key is None or key.enforced(now).disabled or key.expired(now):
             return Caller("unknown")
         return Caller("inference", key)
+
+
+def redacted(text: str) -> str:
+    """A key that was sent where it does not belong is not recorded."""
+    return re.sub(r"sk-or-[\w-]+", "sk-or-***", text)
 
 
 class Refused(ApiError):

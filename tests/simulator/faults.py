@@ -54,8 +54,11 @@ class Fault:
     in the `middle` of an answer."""
 
     def __post_init__(self) -> None:
-        re.compile(self.method)
-        re.compile(self.path)
+        for pattern in (self.method, self.path):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {pattern!r}: {error}") from error
         if self.cut not in (None, *CUTS):
             raise ValueError(f"cut must be one of {', '.join(CUTS)}")
         if self.status is not None and self.cut is not None:

@@ -266,10 +266,11 @@ def read_messages(messages: list[Any]) -> tuple[list[str], bool]:
 
 def answer(engine: Engine, row: Row, texts: list[str], limit: int | None) -> Completion:
     """A model that always reasons spends on that first, and may have nothing left to say."""
+    last = texts[-1] if texts else ""
     mandatory = row.get("reasoning", {}).get("mandatory", False)
     room = limit or 10**6
     reasoning = min(room, REASONING_TOKENS) if mandatory else 0
-    words = f"This is {row['name']}, simulated. You said: {texts[-1][:200]}".split()
+    words = f"This is {row['name']}, simulated. You said: {last[:200]}".split()
     said = words[: room - reasoning]
     prompt_tokens = 4 + sum(map(len, texts)) // CHARACTERS_PER_TOKEN
     completion_tokens = reasoning + len(said)

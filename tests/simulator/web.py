@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import json
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from contract.table import contract
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.serving import WSGIRequestHandler
@@ -42,23 +44,24 @@ class QuietHandler(WSGIRequestHandler):
         pass
 
 
+@functools.cache
+def routes() -> Map:
+    """Exact paths only: no redirect for a slash too many, no HEAD for every GET."""
+    table = contract()
+    rules = []
+    for name, route in table.routes.items():
+        path = f"{table.base}{route.path}".replace("{", "<").replace("}", ">")
+        rule = Rule(path, methods=[route.method], endpoint=name)
+        assert rule.methods is not None
+        rule.methods.discard("HEAD")
+        rules.append(rule)
+    return Map(rules, strict_slashes=True, merge_slashes=False)
+
+
 class Application:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.base = engine.table.base
-        rules = [
-            Rule(
-                f"{self.base}{route.path}".replace("{", "<").replace("}", ">"),
-                methods=[route.method],
-                endpoint=name,
-            )
-            for name, route in engine.table.routes.items()
-        ]
-        # Exact paths only: no redirect for a slash too many, no HEAD for every GET.
-        for rule in rules:
-            assert rule.methods is not None
-            rule.methods.discard("HEAD")
-        self.routes = Map(rules, strict_slashes=True, merge_slashes=False)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
@@ -85,7 +88,7 @@ class Application:
         body: Any = None
         if data := request.get_data():
             try:
-                body = json.loads(data)
+                body = json.loads(data, parse_constant=not_json)
             except ValueError:
                 self.engine.violation(f"{request.method} {path}", "the body is not JSON")
                 return error(400, "The body is not valid JSON")
@@ -101,7 +104,7 @@ class Application:
         )
 
     def match(self, request: Request) -> tuple[str | None, dict[str, str]]:
-        adapter = self.routes.bind("simulator")
+        adapter = routes().bind("simulator")
         try:
             endpoint, values = adapter.match(request.path, request.method)
         except HTTPException:
@@ -126,6 +129,10 @@ class Application:
         secret = request.headers.get("Authorization", "").removeprefix("Bearer ")
         hashes = self.engine.state.management_hashes
         return any(hmac.compare_digest(digest(secret), known) for known in hashes)
+
+
+def not_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def reply(answer: Answer, broken: dict[str, Any] | None) -> Response:
