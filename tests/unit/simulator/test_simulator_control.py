@@ -141,7 +141,7 @@ def test_every_command_and_view_works_over_http(simulator: Simulator) -> None:
     assert control.state["total_credits"] == 5
     assert control.count("POST", "/keys") == 1
     assert control.violations == []
-    assert client.secret not in str([control.state, control.keys, control.requests])
+    assert str(client.secret) not in str([control.state, control.keys, control.requests])
     control.reset()
     assert (control.keys, control.requests, control.state["total_credits"]) == ([], [], 1000)
     account.manager.get("/keys")
