@@ -191,8 +191,14 @@ def test_role_defaults_equal_their_argument_specs() -> None:
 
 
 def test_playbooks_are_short() -> None:
-    lengths = {name(path): len(path.read_text().splitlines()) for path in PLAYBOOKS}
-    assert {path: length for path, length in lengths.items() if length >= 25} == {}
+    """What is more than the order of the work belongs into a role."""
+    lengths = {name(path): len(code_lines(path)) for path in PLAYBOOKS}
+    assert {path: length for path, length in lengths.items() if length >= 30} == {}
+
+
+def code_lines(path: Path) -> list[str]:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line not in ("", "---") and not line.startswith("#")]
 
 
 def test_roles_and_playbooks_are_named_in_full() -> None:
@@ -219,12 +225,14 @@ def test_no_task_loops() -> None:
     assert wrong == []
 
 
-def test_every_file_says_whose_it_is() -> None:
+def test_every_plugin_file_says_whose_it_is() -> None:
+    """For all other files, `reuse lint` looks."""
     wrong = []
-    for path in files("plugins", "roles", "playbooks", suffixes=(".py", ".yml")):
+    for path in files("plugins", suffixes=(".py",)):
         if path.name == "__init__.py":
             continue
-        lines = path.read_text(encoding="utf-8").removeprefix("---\n").splitlines()
+        # Ansible puts the interpreter of the server in the place of this line.
+        lines = path.read_text(encoding="utf-8").removeprefix("#!/usr/bin/python\n").splitlines()
         private = name(path).startswith(("plugins/module_utils/", "plugins/plugin_utils/"))
         expected = [*HEADER, PRIVATE] if private else HEADER
         if lines[: len(expected)] != expected:
