@@ -27,8 +27,9 @@ keep_state() {
 
 # stop_tree PID: that process and all below it.
 stop_tree() {
-    local child
-    for child in $(cat "/proc/$1/task/$1/children" 2>/dev/null); do stop_tree "$child"; done
+    local child children
+    read -ra children 2>/dev/null <"/proc/$1/task/$1/children" || true
+    for child in "${children[@]}"; do stop_tree "$child"; done
     kill "$1" 2>/dev/null || true
 }
 
