@@ -1,0 +1,43 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import threading
+
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.bulk import for_each
+from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
+
+
+def test_rows_come_in_the_order_of_the_clients() -> None:
+    assert list(for_each(["c", "a", "b"], 2, lambda _: Row())) == ["c", "a", "b"]
+
+
+def test_no_client_spoils_it_for_another() -> None:
+    def work(client: str) -> Row:
+        if client == "known":
+            raise FleetError("no luck", "somewhere", "try again")
+        if client == "unforeseen":
+            raise KeyError("sk-or-v1-verysecret")
+        return Row(changed=True)
+
+    rows = for_each(["known", "unforeseen", "fine"], 8, work)
+    assert rows["known"].result()["failure"]["what"] == "no luck"
+    failure = rows["unforeseen"].result()["failure"]
+    assert failure["what"].startswith("unforeseen KeyError in work, line ")
+    assert "verysecret" not in str(failure)
+    assert rows["fine"].changed
+
+
+def test_clients_wait_at_the_same_time_but_not_all() -> None:
+    pair = threading.Barrier(2, timeout=5)
+    waiting: list[int] = []
+
+    def work(_: str) -> Row:
+        pair.wait()
+        waiting.append(pair.n_waiting)
+        return Row()
+
+    for_each(["a", "b", "c", "d"], 2, work)
+    assert len(waiting) == 4
