@@ -512,7 +512,9 @@ def test_what_the_client_made_stays(acme: Instance) -> None:
     assert "client's admin" in found["todo"]
 
     # And without theirs, ours moves back to the front.
-    alone = {name: value[1:] for name, value in config.items() if isinstance(value, list)}
+    alone: dict[str, JSON] = {
+        name: value[1:] for name, value in config.items() if isinstance(value, list)
+    }
     alone["OPENAI_API_CONFIGS"] = {"0": config["OPENAI_API_CONFIGS"]["1"]}
     call(acme.base, "POST", "/openai/config/update", boss, {**config, **alone})
     assert not acme.settle()["changed"]

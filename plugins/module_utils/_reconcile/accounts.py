@@ -79,10 +79,9 @@ class Instance:
     def api(self, token: str = "") -> OpenWebUI:
         return OpenWebUI(self.transport, token)
 
-    def without_secrets(self, error: FleetError) -> FleetError:
-        """Open WebUI and providers say what they like in an error."""
-        hide = Redactor(self.secrets.values()).text
-        return FleetError(hide(error.what), hide(error.where), hide(error.todo))
+    def hide(self, text: str) -> str:
+        """``text`` without secrets: Open WebUI and providers say what they like in an error."""
+        return Redactor(self.secrets.values()).text(text)
 
 
 @dataclass(frozen=True)

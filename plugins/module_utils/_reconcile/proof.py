@@ -171,9 +171,9 @@ class Prover:
         except FleetError as error:
             if isinstance(error, Unreachable):
                 error = down(self._instance, error)
-            error = self._instance.without_secrets(error)
             verdict = Verdict(FAILED, f"{error.what} ({error.where})", error.todo)
-        gate.state, gate.seen, gate.todo = verdict.state, verdict.seen, verdict.todo
+        gate.state, gate.todo = verdict.state, verdict.todo
+        gate.seen = self._instance.hide(verdict.seen)
         gate.passed = verdict.state in {PASSED, EXHAUSTED}
         gate.seconds = round(time.monotonic() - start, 2)
         return gate

@@ -101,7 +101,7 @@ def reconcile(instance: Instance, settings: Settings, owner: Owner, check: bool)
         else:
             row.error = down(instance, error)
     except FleetError as error:
-        row.error = instance.without_secrets(error)
+        row.error = FleetError(instance.hide(error.what), error.where, error.todo)
     row.changed |= access.changed or (check and access.lacking)
     if access.made:
         row.more["accounts"] = access.made

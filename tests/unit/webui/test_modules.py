@@ -117,9 +117,11 @@ def test_no_secret_is_in_any_result(
     run_module: Any, recorded: Any, tmp_path: Path, module: str
 ) -> None:
     for secret in SECRETS.values():
-        recorded.answer("GET /api/config", 500, {"detail": f"{secret} and {secret}"})
+        for path in ("/api/config", "/ready"):
+            recorded.answer(f"GET {path}", 503, {"detail": f"why {secret} because {secret}"})
         options = {"instance_settings": _settings, "instance_proof": _proof}[module]
         text = json.dumps(run_module(module, options(recorded.port, tmp_path)))
+        assert "because sha256:" in text
         assert not [known for known in SECRETS.values() if known in text]
 
 
