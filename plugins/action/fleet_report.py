@@ -11,6 +11,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._errors import describe
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import public_url
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import fingerprint_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, merge
+from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import shown
 
 _HEADERS = ("client", "state", "url", "admin password", "key", "limit", "models", "gates")
 
@@ -79,7 +80,7 @@ class ActionModule(Stage):
             "client": name,
             "state": _state(row),
             "url": public_url(client, row["port"]) if served else "-",
-            "admin password": self.store().secrets_path(name) if served else "-",
+            "admin password": shown(self.store().secrets_path(name)) if served else "-",
             "key": fingerprint_of(record.key_hash) if record and record.key_hash else "-",
             "limit": "unlimited" if limit is None else f"{limit:g} {client['limit_reset']}",
             "models": f"{proven}/{len(client['models'])}" if alive else "-",

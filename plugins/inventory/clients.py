@@ -109,7 +109,6 @@ fleet: acme_hosting
 # ansible-inventory -i servers.yml -i fleet.yml --graph
 """
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Any
@@ -119,15 +118,15 @@ from ansible import context
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
-from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import NAME_RULE, is_name
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import (
     Problem,
+    check_options,
     check_schema,
     clashes,
     read_plans,
     resolve,
 )
-from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import read, shown
+from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import printable, read, shown
 
 _OPTIONS = (
     "openrouter_url",
@@ -160,8 +159,7 @@ class InventoryModule(BaseInventoryPlugin):
         config: dict[str, Any] = {"file": path}
         clients: dict[str, dict[str, Any]] = {}
         try:
-            self._read_config_data(path)
-            config, problems = self._config(path)
+            config, problems = self._config(path, self._read_config_data(path))
             clients, found = self._clients(config)
             problems += found
         except Exception as error:  # pylint: disable=broad-exception-caught
@@ -170,53 +168,51 @@ class InventoryModule(BaseInventoryPlugin):
         problems += self._other_sources(path)
         self._publish(config, clients, problems)
 
-    def _config(self, path: str) -> tuple[dict[str, Any], list[Problem]]:
+    def _config(self, path: str, given: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         base = Path(path).resolve().parent
-        problems = check_schema({"schema": self.get_option("schema")}, path)
-        fleet = self.get_option("fleet")
-        if not is_name(fleet):
-            problems.append(Problem(f"bad fleet name {fleet}", f"{path}: fleet", f"use {NAME_RULE}"))
-        config = {name: self.get_option(name) for name in _OPTIONS}
-        try:
-            ipaddress.IPv4Network(config["subnets"])
-        except ValueError as error:
-            problems.append(Problem(f"{error}", f"{path}: subnets", "write it like 10.201.0.0/16"))
+        options = self.get_options()
+        problems = check_schema(options, shown(path))
+        problems += check_options({**given, **options}, options, shown(path))
+        config = {name: options[name] for name in _OPTIONS}
         config["openrouter_url"] = config["openrouter_url"].rstrip("/")
-        config.update(name=fleet, file=path)
+        config.update(name=options["fleet"], file=path)
         for name in ("clients", "plans", "secrets", "state"):
-            config[name] = str(base / self.get_option(name))
+            config[name] = str(base / options[name])
         if config["image_archive"]:
-            config["image_archive"] = str(base / config["image_archive"])
+            config["image_archive"] = os.path.normpath(base / config["image_archive"])
         return config, problems
 
     def _clients(
         self, config: dict[str, Any]
     ) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
         plans: dict[str, dict[str, Any]] = {}
-        problems: list[Problem] = []
         if os.path.exists(config["plans"]):
             content, problems = read(config["plans"])
             if not problems:
                 plans, problems = read_plans(content, shown(config["plans"]))
+            if problems:
+                # Every client of a plan would seem to be wrong as well.
+                return {}, problems
         directory = Path(config["clients"])
         if not directory.is_dir():
             what = "the directory with the clients does not exist"
-            return {}, [*problems, Problem(what, str(directory), "make it, with one file a client")]
+            todo = "make it, with one file a client"
+            return {}, [Problem(what, shown(config["clients"]), todo)]
         servers = sorted(self.inventory.hosts)
         clients: dict[str, dict[str, Any]] = {}
+        problems = []
         for file in sorted(directory.iterdir()):
-            if file.suffix == ".yaml":
-                what = "client files end in .yml"
-                problems.append(Problem(what, shown(str(file)), "rename it", file.stem))
-            if file.suffix != ".yml" or file.name.startswith("."):
+            name, where = printable(file.stem), shown(str(file))
+            if file.name.startswith(".") or file.suffix.lower() not in (".yml", ".yaml"):
                 continue
-            content, found = read(str(file), file.stem)
+            if file.suffix != ".yml":
+                problems.append(Problem("client files end in .yml", where, "rename it", name))
+                continue
+            content, found = read(str(file), name)
             if not found:
-                client, found = resolve(
-                    file.stem, content, shown(str(file)), plans, servers, config["version"]
-                )
+                client, found = resolve(name, content, where, plans, servers, config["version"])
                 if not found:
-                    clients[file.stem] = client
+                    clients[name] = client
             problems += found
         return clients, [*problems, *clashes(clients)]
 
