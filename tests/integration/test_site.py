@@ -226,7 +226,7 @@ def test_a_suspended_client_reads_why(first: Run, fleet: Fleet) -> None:
     assert fleet.life(ACME) == life
     admin = fleet.admin(ACME)
     answer = admin.chat("openai/gpt-4o-mini")
-    assert answer.status_code >= 400 and answer.json()["detail"]
+    assert answer.status_code >= 400 and answer.json()["error"]["message"], answer.text
     banners = admin.call("GET", "/api/v1/configs/banners").json()
     assert any("suspended" in banner["content"] for banner in banners)
     assert fleet.site().changed == 0
