@@ -21,6 +21,9 @@ from .catalog import CATALOG_FILE, Catalog
 from .faults import MESSAGES, Fault, Faults
 from .state import Key, Policy, State
 
+# What of a guardrail the simulator enforces.
+ENFORCED = ("allowed_models", "ignored_models", "limit_usd", "reset_interval")
+
 Handler = Callable[["Engine", Call], Answer]
 
 HANDLERS: dict[str, Handler] = {
@@ -118,7 +121,8 @@ class Engine:
         state = self.state
         since = state.now + (0 if at_once else state.settings.enforcement_delay)
         guardrail_id = guardrails.assigned(self, key.hash)
-        guardrail = dict(state.guardrails[guardrail_id].settings) if guardrail_id else None
+        settings = state.guardrails[guardrail_id].settings if guardrail_id else None
+        guardrail = settings and {name: settings[name] for name in ENFORCED}
         policy = Policy(since, key.disabled, key.limit, key.limit_reset, guardrail)
         running = [] if at_once else [key.enforced(state.now)]
         coming = [old for old in key.policies if state.now < old.since < since]

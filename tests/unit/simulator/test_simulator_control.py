@@ -46,6 +46,9 @@ def test_retry_after_message_and_metadata(
 
 
 def test_skip_and_endless(control: Simulator | RemoteSimulator, account: Account) -> None:
+    control.fault(path="/key", status=500)
+    account.manager.get("/keys")
+    control.clear_faults()
     control.fault(path="/keys", status=500, skip=1, times=0)
     account.manager.get("/keys")
     for _ in range(3):

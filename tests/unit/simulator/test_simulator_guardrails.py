@@ -79,6 +79,7 @@ def test_pages(account: Account) -> None:
         account.guardrail(name=f"g{number}")
     first = account.manager.get("/guardrails")
     assert (len(first["data"]), first["total_count"]) == (50, 60)
+    assert first["data"][0]["name"] == "g59"
     assert len(account.manager.get("/guardrails", offset=50, limit=100)["data"]) == 10
 
 

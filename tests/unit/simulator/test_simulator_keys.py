@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from simulator.plain import Account
+from simulator.state import window_end, window_start
 
 pytestmark = pytest.mark.usefixtures("law_abiding")
 
@@ -138,6 +140,22 @@ def test_usage_grows_and_windows_end(account: Account) -> None:
     assert row["limit_remaining"] == 10
 
 
+@pytest.mark.parametrize(
+    ("interval", "start", "end"),
+    [
+        ("daily", "2026-12-31", "2027-01-01"),
+        ("weekly", "2026-12-28", "2027-01-04"),
+        ("monthly", "2026-12-01", "2027-01-01"),
+    ],
+)
+def test_windows_are_utc_days_weeks_from_monday_and_months(
+    interval: str, start: str, end: str
+) -> None:
+    thursday = datetime(2026, 12, 31, 23, 59, tzinfo=UTC).timestamp()
+    assert window_start(interval, thursday) == start
+    assert window_end(interval, thursday) == f"{end}T00:00:00.000Z"
+
+
 def test_used_up_key(account: Account) -> None:
     key_hash, client = account.key(limit=1, limit_reset="daily")
     account.simulator.set_usage(key_hash, 1.25)
@@ -174,12 +192,13 @@ def test_account_out_of_credit(account: Account) -> None:
 
 def test_activity_shows_completed_days_only(account: Account) -> None:
     key_hash, client = account.key()
-    client.chat("openai/gpt-4.1")
-    client.chat("openai/gpt-4.1")
+    for chatting in (client, client, account.key("other")[1]):
+        chatting.chat("openai/gpt-4.1")
     assert account.manager.get("/activity")["data"] == []
     account.simulator.advance(days=1)
     (row,) = account.manager.get("/activity", api_key_hash=key_hash)["data"]
     assert (row["model"], row["requests"]) == ("openai/gpt-4.1", 2)
-    assert account.manager.get("/activity", date=row["date"])["data"] == [row]
+    (both,) = account.manager.get("/activity", date=row["date"])["data"]
+    assert both["requests"] == 3
     account.manager.expect(400, "GET", "/activity", date="2001-01-01")
     account.manager.expect(404, "GET", "/activity", api_key_hash="0" * 64)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from simulator import models
 from simulator.catalog import entry
 from simulator.plain import Account
 
@@ -71,13 +72,15 @@ def test_what_makes_no_text_is_hidden_by_default(account: Account) -> None:
     assert count == len(rows(account, output_modalities="all"))
 
 
-def test_list_is_whole_or_in_pages(account: Account) -> None:
+def test_list_is_whole_or_in_pages(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "PAGE", 150)
     everything = account.manager.get("/models")
     assert everything["links"]["next"] is None
     assert everything["total_count"] == len(everything["data"])
     first = account.manager.get("/models", limit=100)
     assert len(first["data"]) == 100
     assert first["links"]["next"] == "/api/v1/models?limit=100&offset=100"
+    assert len(account.manager.get("/models", offset=0)["data"]) == 150
     second = account.manager.get("/models", limit=100, offset=100)
     assert second["data"] == everything["data"][100:200]
     last = account.manager.get("/models", offset=everything["total_count"] - 1)
