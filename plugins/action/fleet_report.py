@@ -51,20 +51,13 @@ class ActionModule(Stage):
         ]
         warnings += [f"{name}: {_UNLISTED}" for name in state["unlisted"]]
         self._say(table, warnings)
-        result = {
+        return {
             "changed": False,
             "clients": {name: _public(row) for name, row in rows.items()},
             "table": table,
-            "warnings": [],
             "problems": problems,
+            "verdict": _verdict(problems),
         }
-        if problems:
-            lines = "".join(
-                f"\n  {problem['client']} ({problem['stage']}): {describe(problem)}"
-                for problem in problems
-            )
-            result.update(failed=True, msg=f"{len(problems)} of the clients need you:{lines}")
-        return result
 
     def _line(self, name: str, row: Row) -> dict[str, str]:
         record = self.store().record(name)
@@ -114,3 +107,14 @@ def _failure(error: Mapping[str, str]) -> dict[str, str]:
 def _public(row: Row) -> Row:
     keep = ("server", "state", "changed", "warnings", "failure", "gates", "exhausted")
     return {field: row[field] for field in keep if field in row}
+
+
+def _verdict(problems: list[dict[str, str]]) -> str:
+    """Why the run failed, empty when it did not."""
+    if not problems:
+        return ""
+    lines = "".join(
+        f"\n  {problem['client'] or 'fleet'} ({problem['stage']}): {describe(problem)}"
+        for problem in problems
+    )
+    return f"{len(problems)} of the clients need a person:{lines}"

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fleet_report
-short_description: Say what became of each client, and fail if one needs a person
+short_description: Say what became of each client
 version_added: 0.1.0
 author: mai.fleet contributors (@mai-fleet)
 description:
   - >-
-    Prints a table of the clients of the run and fails when a client failed in any stage, when its server
-    dropped out, or when its file has a mistake.
+    Prints a table of the clients of the run. Its verdict tells when a client failed in any stage, when its
+    server dropped out, or when its file has a mistake. The role C(report) fails the run on it.
 extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.read_only
@@ -35,6 +35,10 @@ table:
   returned: always
   type: list
   elements: dict
+verdict:
+  description: Why the run failed, empty when it did not.
+  returned: always
+  type: str
 problems:
   description: What needs a person, each with C(client), C(stage), C(what), C(where) and C(todo).
   returned: always
