@@ -160,13 +160,13 @@ class InventoryModule(BaseInventoryPlugin):
         clients: dict[str, dict[str, Any]] = {}
         try:
             config, problems = self._config(path, self._read_config_data(path))
-            clients, found = self._clients(config)
+            clients, found = self._clients(config, inventory)
             problems += found
         except Exception as error:  # pylint: disable=broad-exception-caught
             # Raised, it would be a warning and an empty inventory; as data, every playbook fails.
             problems.append(Problem(f"{error}", path, "mend the file that is named"))
-        problems += self._other_sources(path)
-        self._publish(config, clients, problems)
+        problems += self._other_sources(path, inventory)
+        self._publish(inventory, config, clients, problems)
 
     def _config(self, path: str, given: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         base = Path(path).resolve().parent
@@ -183,7 +183,7 @@ class InventoryModule(BaseInventoryPlugin):
         return config, problems
 
     def _clients(
-        self, config: dict[str, Any]
+        self, config: dict[str, Any], inventory: InventoryData
     ) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
         plans: dict[str, dict[str, Any]] = {}
         if os.path.exists(config["plans"]):
@@ -198,7 +198,7 @@ class InventoryModule(BaseInventoryPlugin):
             what = "the directory with the clients does not exist"
             todo = "make it, with one file a client"
             return {}, [Problem(what, shown(config["clients"]), todo)]
-        servers = sorted(self.inventory.hosts)
+        servers = sorted(inventory.hosts)
         clients: dict[str, dict[str, Any]] = {}
         problems = []
         for file in sorted(directory.iterdir()):
@@ -216,14 +216,14 @@ class InventoryModule(BaseInventoryPlugin):
             problems += found
         return clients, [*problems, *clashes(clients)]
 
-    def _other_sources(self, path: str) -> list[Problem]:
+    def _other_sources(self, path: str, inventory: InventoryData) -> list[Problem]:
         """Ways of naming the inventory that do not give what they seem to."""
         problems = []
-        if "fleet_config" in self.inventory.groups["all"].get_vars():
+        if "fleet_config" in inventory.groups["all"].get_vars():
             problems.append(
                 Problem("a second fleet in one inventory", path, "name one fleet.yml in a run")
             )
-        sources = context.CLIARGS.get("inventory") or C.DEFAULT_HOST_LIST
+        sources = context.CLIARGS.get("inventory") or C.config.get_config_value("DEFAULT_HOST_LIST")
         for source in sources:
             directory = Path(source)
             if directory.is_dir() and directory.resolve() in Path(path).resolve().parents:
@@ -234,6 +234,7 @@ class InventoryModule(BaseInventoryPlugin):
 
     def _publish(
         self,
+        inventory: InventoryData,
         config: dict[str, Any],
         clients: dict[str, dict[str, Any]],
         problems: list[Problem],
@@ -241,18 +242,18 @@ class InventoryModule(BaseInventoryPlugin):
         on_server: dict[str, dict[str, Any]] = {}
         for name, client in clients.items():
             plan = f"plan_{client['plan']}" if client["plan"] else "fleet"
-            group = self.inventory.add_group(f"client_{name}")
-            self.inventory.add_group(plan)
-            self.inventory.add_child(plan, group)
-            self.inventory.add_child(group, client["server"])
+            group = inventory.add_group(f"client_{name}")
+            inventory.add_group(plan)
+            inventory.add_child(plan, group)
+            inventory.add_child(group, client["server"])
             if plan != "fleet":
-                self.inventory.add_child("fleet", plan)
+                inventory.add_child("fleet", plan)
             on_server.setdefault(client["server"], {})[name] = client
         for server, its_clients in on_server.items():
-            self.inventory.set_variable(server, "fleet_clients", its_clients)
-        self.inventory.set_variable("all", "fleet_config", config)
-        self.inventory.set_variable(
-            "all", "fleet_errors", [problem.as_dict() for problem in problems]
-        )
+            inventory.set_variable(server, "fleet_clients", its_clients)
+        inventory.set_variable("all", "fleet_config", config)
+        inventory.set_variable("all", "fleet_errors", [problem.as_dict() for problem in problems])
         for problem in problems:
-            self.display.error(f"mai.fleet: {problem.where}: {problem.what} {problem.todo}".rstrip())
+            self.display.error(
+                f"mai.fleet: {problem.where}: {problem.what} {problem.todo}".rstrip()
+            )

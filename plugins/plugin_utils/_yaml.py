@@ -14,7 +14,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import Pro
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML without surprises: a key that is given twice is a mistake, ``!vault`` stays encrypted."""
+    """YAML without surprises: a key given twice is a mistake, ``!vault`` stays encrypted."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _value in node.value if isinstance(key, yaml.ScalarNode)]
@@ -36,7 +36,12 @@ _Loader.add_constructor("!vault", _vault)
 def shown(path: str) -> str:
     """Paths in messages as a person would type them."""
     relative = os.path.relpath(path)
-    return path if relative.startswith("..") else relative
+    return printable(path if relative.startswith("..") else relative)
+
+
+def printable(path: str) -> str:
+    """File names may hold bytes that no terminal and no JSON can."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def read(path: str, client: str = "") -> tuple[Any, list[Problem]]:

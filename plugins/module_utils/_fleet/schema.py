@@ -2,15 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the mai.fleet collection
-"""What a client file and a plan may say, and what they mean.
+"""What a client file, a plan and fleet.yml may say, and what they mean.
 
-One table, :data:`FIELDS`, says it all: the field's rule, whether a plan may set it, and its
-default. Errors are data, so that one client's mistake stops that client only.
+One table, :data:`FIELDS`, says it all of clients and plans: the field's rule, whether a plan may
+set it, and its default. Errors are data, so that one client's mistake stops that client only.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -42,6 +44,9 @@ DEFAULT_MODELS = [
 
 DEFAULT_VERSION = "0.12.4"
 
+#: Unicode categories: control characters, line and paragraph separators, halves of characters.
+_CONTROL = ("Cc", "Zl", "Zp", "Cs")
+
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
 _DOMAIN = re.compile(rf"(?=.{{4,253}}$){_LABEL}(\.{_LABEL})+")
@@ -49,6 +54,8 @@ _MODEL = re.compile(r"~?[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+){1,2}([.-][0-9A-Za-z.-]+)?")
 _MEMORY = re.compile(r"[1-9][0-9]*[mg]")
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
 class Invalid(ValueError):
@@ -78,8 +85,8 @@ class Field:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise Invalid(f"expected text, got {_show(value)}; put it in quotes if it looks like a number")
-    if any(ord(char) < 32 for char in value):
+        raise Invalid(f"expected text, got {_show(value)}; YAML may need it in quotes")
+    if any(unicodedata.category(char) in _CONTROL for char in value):
         raise Invalid("expected one line of text without control characters")
     return value
 
@@ -169,7 +176,39 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not is_name(value):
+        raise Invalid(f"expected {NAME_RULE}, got {_show(value)}")
+    return value
+
+
+def _network(value: Any) -> str:
+    try:
+        return str(ipaddress.IPv4Network(value))
+    except ValueError as error:
+        raise Invalid(f"expected a network such as 10.201.0.0/16: {error}") from error
+
+
+def _with_version(value: Any) -> str:
+    try:
+        _text(value).format(version="0")
+    except (ValueError, LookupError, AttributeError) as error:
+        expected = "text in which only {version} stands in braces"
+        raise Invalid(f"expected {expected}, got {_show(value)}") from error
+    return str(value)
+
+
+def _digests(value: Any) -> dict[str, str]:
+    for version, digest in value.items():
+        if not isinstance(version, str) or not _DIGEST.fullmatch(str(digest)):
+            raise Invalid(
+                f"expected versions in quotes with sha256:... each, got {_show({version: digest})}"
+            )
+    return dict(value)
+
+
 _email = _matching(_EMAIL, "an e-mail address")
+_version = _matching(_VERSION, "a version such as 0.12.4")
 
 FIELDS: dict[str, Field] = {
     "organization": Field(_text, required=True),
@@ -186,7 +225,7 @@ FIELDS: dict[str, Field] = {
     "billing_email": Field(_email),
     "markup": Field(_number(0, 100, "a factor"), default=1.3, in_plan=True),
     "display_name": Field(_text),
-    "version": Field(_matching(_VERSION, "a version such as 0.12.4"), in_plan=True),
+    "version": Field(_version, in_plan=True),
     "memory": Field(_matching(_MEMORY, "a size such as 768m or 1g"), default="1g", in_plan=True),
     "cpus": Field(_number(0.1, 64, "a number of CPUs"), default=1.0, in_plan=True),
     "state": Field(_choice("present", "suspended", "absent"), default="present"),
@@ -194,11 +233,50 @@ FIELDS: dict[str, Field] = {
     "env": Field(_env, in_plan=True),
 }
 
+#: Options of fleet.yml that have a rule beyond their type.
+OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "fleet": _name,
+    "openrouter_url": _matching(_URL, "an address such as https://openrouter.ai/api/v1"),
+    "directory": _matching(re.compile(r"/[^\s]*[^\s/]"), "an absolute path"),
+    "version": _version,
+    "image": _with_version,
+    "image_archive": _with_version,
+    "image_digests": _digests,
+    "first_port": _integer(1024, 65535),
+    "subnets": _network,
+}
+
+
+def check_options(values: Mapping[str, Any], known: Iterable[str], where: str) -> list[Problem]:
+    """What is wrong with fleet.yml.
+
+    :param values: the options with their defaults, and whatever else the file says
+    :param known: all names of options
+    """
+    known = list(known)
+    problems = [
+        Problem(
+            f"unknown option {name}",
+            f"{where}: {name}",
+            did_you_mean(str(name), known) or f"known options: {', '.join(known)}",
+        )
+        for name in values
+        if name not in known
+    ]
+    for name, check in OPTIONS.items():
+        if values[name] is None:
+            continue
+        try:
+            check(values[name])
+        except Invalid as error:
+            problems.append(Problem(str(error), f"{where}: {name}"))
+    return problems
+
 
 def check_schema(data: Mapping[str, Any], where: str, client: str = "") -> list[Problem]:
     """Is this file written for this release?"""
     found = data.get("schema")
-    if found == SCHEMA:
+    if found == SCHEMA and not isinstance(found, bool):
         return []
     if found is None:
         what, todo = "the schema version is missing", f"add the line: schema: {SCHEMA}"
@@ -224,7 +302,9 @@ def _check_fields(
             problems.append(Problem(f"unknown field {name}", f"{where}: {name}", todo, client))
         elif value is None:
             problems.append(
-                Problem("the field is empty", f"{where}: {name}", "give a value or remove it", client)
+                Problem(
+                    "the field is empty", f"{where}: {name}", "give a value or remove it", client
+                )
             )
         else:
             try:
@@ -239,6 +319,9 @@ def read_plans(data: Any, where: str) -> tuple[dict[str, dict[str, Any]], list[P
     if not isinstance(data, dict) or not isinstance(data.get("plans"), dict):
         return {}, [Problem("expected schema and plans", where, "see the example inventory")]
     problems = check_schema(data, where)
+    for name in set(data) - {"schema", "plans"}:
+        todo = "the fields of a plan stand below plans and its name"
+        problems.append(Problem(f"unknown field {name}", f"{where}: {name}", todo))
     plans: dict[str, dict[str, Any]] = {}
     for name, content in data["plans"].items():
         place = f"{where}: plans.{name}"
@@ -310,13 +393,13 @@ def clashes(clients: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     problems = []
     seen: dict[tuple[str, ...], str] = {}
     for name, client in clients.items():
-        wants = {}
+        if client["state"] == "absent" or client["instance"] == "none":
+            continue
+        wants: dict[str, tuple[str, ...]] = {}
         if client["domain"]:
             wants["domain"] = ("domain", client["domain"])
         if client["port"]:
             wants["port"] = ("port", client["server"], str(client["port"]))
-        if client["state"] == "absent":
-            continue
         for field, claim in wants.items():
             other = seen.setdefault(claim, name)
             if other != name:
