@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
@@ -20,25 +20,41 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import did_
 
 Clients = Mapping[str, Mapping[str, Any]]
 
+#: Groups of the inventory that stand for clients, not for their servers.
+CLIENT_GROUPS = ("client_", "plan_")
 
-def select(clients: Clients, words: str | Iterable[str]) -> set[str]:
+
+def select(clients: Clients, words: str | Iterable[str], broken: Collection[str] = ()) -> set[str]:
     """The clients that ``fleet_select`` names: clients, ``plan_NAME`` or servers.
 
-    :raises FleetError: a word that names nothing
+    :param broken: clients that cannot be worked on; they may be named, and are not in the answer
+    :raises FleetError: a word that names nothing, or two different things
     """
     names = re.split(r"[,\s]+", words) if isinstance(words, str) else list(words)
     groups = _groups(clients)
+    servers = _servers(clients)
     found: set[str] = set()
     for name in filter(None, names):
-        word = name if name in groups else f"client_{name}"
-        if word not in groups:
-            plain = [group.removeprefix("client_") for group in groups]
+        meanings = [group for group in (f"client_{name}", name) if group in groups]
+        members = [groups[group] for group in meanings]
+        if name in servers:
+            meanings.append(f"server {name}")
+            members.append(servers[name])
+        if any(other != members[0] for other in members):
             raise FleetError(
-                f"{name} names no client, plan or server of this fleet",
+                f"{name} may mean {' or '.join(meanings)}",
                 "fleet_select",
-                did_you_mean(name, plain) or "name clients, plan_NAME or servers",
+                "say client_NAME for a client, and use --limit for a server",
             )
-        found |= groups[word]
+        if members:
+            found |= members[0]
+        elif name.removeprefix("client_") not in broken:
+            known = [*clients, *broken, *(g for g in groups if g.startswith("plan_")), *servers]
+            raise FleetError(
+                f"{name} names no client, no server and no plan that a client has",
+                "fleet_select",
+                did_you_mean(name, known) or "name clients, plan_NAME or servers",
+            )
     return found
 
 
@@ -47,11 +63,11 @@ def limit(
 ) -> set[str]:
     """The clients that a ``--limit`` leaves in.
 
-    A term that names client or plan groups means those clients; any other term means all clients
-    of the hosts that it matches.
+    A term means the clients whose client or plan group it matches, and all clients of the hosts
+    that it matches in any other way.
 
     :param terms: the pattern, split at commas and colons
-    :param hosts_of: the inventory's hosts for a term
+    :param hosts_of: the hosts that a term matches when there are no client and plan groups
     """
     groups = _groups(clients)
     chosen: set[str] | None = None
@@ -59,7 +75,9 @@ def limit(
     ordered = sorted(terms, key=lambda term: {"&": 1, "!": 2}.get(term[:1], 0))
     for term in ordered:
         sign, word = (term[0], term[1:]) if term[:1] in ("&", "!") else ("", term)
-        members = _members(clients, groups, word, hosts_of)
+        hosts = set(hosts_of(word))
+        members = {name for name, client in clients.items() if client["server"] in hosts}
+        members.update(*(groups[group] for group in groups if _matches(word, group)))
         if sign == "!":
             chosen = (set(clients) if chosen is None else chosen) - members
         elif sign == "&":
@@ -69,29 +87,22 @@ def limit(
     return set(clients) if chosen is None else chosen
 
 
-def _members(
-    clients: Clients,
-    groups: Mapping[str, set[str]],
-    word: str,
-    hosts_of: Callable[[str], Iterable[str]],
-) -> set[str]:
+def _matches(word: str, group: str) -> bool:
     pattern = word[1:] if word.startswith("~") else fnmatch.translate(word)
-    named = [
-        members
-        for group, members in groups.items()
-        if group.startswith(("client_", "plan_")) and re.match(pattern, group)
-    ]
-    if named and word not in ("all", "*"):
-        return set().union(*named)
-    hosts = set(hosts_of(word))
-    return {name for name, client in clients.items() if client["server"] in hosts}
+    return re.match(pattern, group) is not None
 
 
 def _groups(clients: Clients) -> dict[str, set[str]]:
-    groups: dict[str, set[str]] = {}
+    """The client and plan groups, as the inventory has them."""
+    groups: dict[str, set[str]] = {f"client_{name}": {name} for name in clients}
     for name, client in clients.items():
-        groups.setdefault(f"client_{name}", set()).add(name)
-        groups.setdefault(client["server"], set()).add(name)
         if client["plan"]:
             groups.setdefault(f"plan_{client['plan']}", set()).add(name)
     return groups
+
+
+def _servers(clients: Clients) -> dict[str, set[str]]:
+    servers: dict[str, set[str]] = {}
+    for name, client in clients.items():
+        servers.setdefault(client["server"], set()).add(name)
+    return servers
