@@ -22,6 +22,8 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 #: Addresses in a client's subnet: the network, the gateway, the instance, room to grow.
 _SUBNET = 28
 
+_LAST_PORT = 65535
+
 Client = Mapping[str, Any]
 
 
@@ -37,11 +39,17 @@ def refuse(config: Mapping[str, Any], errors: Iterable[Mapping[str, str]]) -> No
 class Census:
     """All clients of the fleet and what is remembered of them.
 
+    :param clients: those that can be worked on
+    :param broken: those with a mistake in their file
     :raises FleetError: two clients want one port of one server
     """
 
     def __init__(
-        self, config: Mapping[str, Any], clients: Mapping[str, Client], broken: set[str], store: Store
+        self,
+        config: Mapping[str, Any],
+        clients: Mapping[str, Client],
+        broken: set[str],
+        store: Store,
     ) -> None:
         self._config = config
         self._clients = clients
@@ -56,7 +64,7 @@ class Census:
             if record is not None:
                 self._records[name] = record
         self._listed = set(clients) | broken
-        self._ports = self._taken_ports()
+        self._slots = self._free_slots(self._taken_ports())
 
     def unlisted(self) -> list[str]:
         """Clients that were served once and whose file is gone."""
@@ -92,13 +100,19 @@ class Census:
             domain=client["domain"] or "",
             state=client["state"],
         )
-        if client["instance"] == "none":
+        if self._moved(name):
+            record = dataclasses.replace(record, slot=0, port=0)
+        if client["instance"] == "none" or client["state"] == "absent":
             return record
-        slot = record.slot or self._free_slot(client["server"])
+        slot = record.slot or self._slot(name)
         port = client["port"] or record.port or self._config["first_port"] + slot
-        # So that the next client of this run gets other ones.
-        self._records[name] = dataclasses.replace(record, slot=slot, port=port)
-        return self._records[name]
+        if port > _LAST_PORT:
+            raise FleetError(
+                f"there is no port left for it, {port} would be the next",
+                f"{self._config['file']}: first_port",
+                "give the fleet a lower one, or the client a port",
+            )
+        return dataclasses.replace(record, slot=slot, port=port)
 
     def subnet(self, record: Record) -> str:
         network = ipaddress.IPv4Network(self._config["subnets"])
@@ -139,11 +153,20 @@ class Census:
                     "(state: absent)",
                 )
 
-    def _taken_ports(self) -> dict[tuple[str, int], str]:
-        taken: dict[tuple[str, int], str] = {}
+    def _moved(self, name: str) -> bool:
+        """Whether what was assigned on another server is void. It is refused but for the absent."""
+        record = self._records.get(name)
+        return record is not None and record.server != self._clients[name]["server"]
+
+    def _taken_ports(self) -> set[tuple[str, int]]:
+        taken: dict[tuple[str, int], str] = {
+            (record.server, record.port): name
+            for name, record in self._records.items()
+            if record.port and record.state != "absent" and name not in self._clients
+        }
         for name, client in self._clients.items():
             record = self._records.get(name)
-            port = client["port"] or (record.port if record else 0)
+            port = client["port"] or (record.port if record and not self._moved(name) else 0)
             if not port or client["state"] == "absent" or client["instance"] == "none":
                 continue
             other = taken.setdefault((client["server"], port), name)
@@ -153,15 +176,41 @@ class Census:
                     f"{client['file']}: port",
                     f"give {name} another port; {other} was first",
                 )
-        return taken
+        return set(taken)
 
-    def _free_slot(self, server: str) -> int:
-        """Slot 0 is nobody's, so that 0 can mean that none was assigned."""
-        used = {record.slot for record in self._records.values() if record.server == server}
-        slot = 1
-        while slot in used or (server, self._config["first_port"] + slot) in self._ports:
-            slot += 1
-        return slot
+    def _free_slots(self, taken: set[tuple[str, int]]) -> dict[str, int]:
+        """A slot for every client without one, whatever becomes of the others in this run.
+
+        Every stage works this out anew and has to come to the same answer. Slot 0 is nobody's, so
+        that 0 can mean that none was assigned. The absent keep theirs.
+        """
+        used: dict[str, set[int]] = {}
+        for record in self._records.values():
+            used.setdefault(record.server, set()).add(record.slot)
+        slots: dict[str, int] = {}
+        for name in sorted(self._clients):
+            client, own = self._clients[name], self._records.get(name)
+            if client["instance"] == "none" or client["state"] == "absent":
+                continue
+            if own and own.slot and not self._moved(name):
+                continue
+            here = used.setdefault(client["server"], set())
+            slot = 1
+            while slot in here or (client["server"], self._config["first_port"] + slot) in taken:
+                slot += 1
+            here.add(slot)
+            slots[name] = slot
+        return slots
+
+    def _slot(self, name: str) -> int:
+        if self._damaged:
+            other, error = min(self._damaged.items())
+            raise FleetError(
+                f"no port can be assigned before it is known which ones are {other}'s",
+                error.where,
+                error.todo,
+            )
+        return self._slots[name]
 
 
 def start(
@@ -215,4 +264,5 @@ def _allowlist(client: Client, record: Record, catalog: Catalog, row: dict[str, 
 def digest(client: Client, row: Mapping[str, Any], record: Record) -> str:
     """What a client's proof is a proof of. Another digest has to be proven anew."""
     subject = [dict(client), row.get("slugs"), record.key_hash, record.port]
-    return hashlib.sha256(json.dumps(subject, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    text = json.dumps(subject, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
