@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import refuse
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
 
@@ -20,12 +20,15 @@ class ActionModule(Stage):
         if not clients:
             raise FleetError(
                 "no client is fit to be worked on"
-                + "".join(f"\n  {line}" for line in _lines(self._vars["fleet_errors"])),
+                + "".join(f"\n  {describe(error)}" for error in self._vars["fleet_errors"]),
                 self.config["clients"],
                 "write a client file, or mend those that are named",
             )
+        limit = self._vars.get("ansible_limit")
+        if limit and not {*self._vars["ansible_play_hosts_all"]} & {*self._vars["groups"]["fleet"]}:
+            raise FleetError(
+                "none of the servers that it leaves has a client",
+                f"--limit {limit}",
+                "ansible-inventory --graph fleet shows what can be named",
+            )
         return {"changed": False, "clients": len(clients)}
-
-
-def _lines(errors: list[dict[str, str]]) -> list[str]:
-    return [f"{error['where']}: {error['what']}. {error['todo']}".rstrip() for error in errors]
