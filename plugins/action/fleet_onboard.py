@@ -7,18 +7,27 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mai.fleet.plugins.module_utils._atomic import write_atomically
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import NAME_RULE, is_name
-from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import SCHEMA, read_plans, resolve
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import (
+    SCHEMA,
+    read_plans,
+    resolve,
+)
+from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import refuse
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
-from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import read
+from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import read, shown
 
 #: What a name may be made of, where a letter does not decompose into one of ASCII and a mark.
-_LETTERS = str.maketrans({"ß": "ss", "ł": "l", "Ł": "l", "ø": "o", "Ø": "o", "æ": "ae", "&": " and "})
+_LETTERS = str.maketrans(
+    {"ß": "ss", "ł": "l", "Ł": "l", "ø": "o", "Ø": "o", "æ": "ae", "&": " and "}
+)
 
 
 class ActionModule(Stage):
@@ -34,58 +43,88 @@ class ActionModule(Stage):
     )
 
     def stage(self) -> dict[str, Any]:
-        organization = str(self.option("organization") or "")
-        name = self.option("name") or name_of(organization)
+        refuse(self.config, self._vars["fleet_errors"])
+        organization = self._given("organization")
+        name = self._given("name") or name_of(organization)
         path = os.path.join(self.config["clients"], f"{name}.yml")
-        if self.option("withdraw", False):
-            return self._withdraw(name, path)
         if not is_name(name):
-            raise FleetError(f"{name} cannot be a client's name", "name", f"use {NAME_RULE}")
-        if os.path.exists(path):
             raise FleetError(
-                f"client {name} exists", path, "edit its file, or give this client another name"
+                f"{name or organization} cannot be a client's name",
+                "name" if organization else "organization",
+                f"give -e client_name=NAME: {NAME_RULE}",
             )
+        if boolean(self.option("withdraw", False)):
+            return self._withdraw(name, path)
         text = self._text(name, path)
-        if not self.check:
+        exists = os.path.exists(path)
+        if exists and Path(path).read_text(encoding="utf-8") != text:
+            raise FleetError(
+                f"client {name} exists",
+                shown(path),
+                "edit its file and run mai.fleet.site, or give this client another name with "
+                "-e client_name=NAME",
+            )
+        if not exists and not self.check:
             write_atomically(path, text.encode(), 0o644, 0o755)
         return {
-            "changed": True,
+            "changed": not exists,
             "name": name,
-            "file": path,
-            "diff": {"before": "", "after": text, "before_header": path, "after_header": path},
+            "file": shown(path),
+            "diff": {
+                "before": text if exists else "",
+                "after": text,
+                "before_header": path,
+                "after_header": path,
+            },
         }
+
+    def _given(self, option: str) -> str:
+        """The text of an option, and not Ansible's subclass of text, which YAML cannot write."""
+        return str(self.option(option) or "").strip()
 
     def _text(self, name: str, path: str) -> str:
-        limit = self.option("spending_limit")
+        limit = self._given("spending_limit")
         content = {
             "schema": SCHEMA,
-            "organization": self.option("organization"),
-            "server": self.option("server") or self._least_busy(),
-            "plan": self.option("plan") or None,
-            "spending_limit": _number(str(limit)) if limit not in (None, "") else None,
-            "admin_email": self.option("admin_email"),
+            "organization": self._given("organization"),
+            "server": self._given("server") or self._server(path),
+            "plan": self._given("plan"),
+            # As YAML would read it, so that the file says a number and not a text.
+            "spending_limit": yaml.safe_load(limit) if limit else "",
+            "admin_email": self._given("admin_email"),
         }
-        content = {field: value for field, value in content.items() if value is not None}
-        data, _problems = read(self.config["plans"])
-        plans, _problems = read_plans(data, self.config["plans"])
-        _client, problems = resolve(name, content, path, plans, self._servers())
+        optional = ("plan", "spending_limit")
+        content = {
+            field: value for field, value in content.items() if value != "" or field not in optional
+        }
+        plans: dict[str, dict[str, Any]] = {}
+        if os.path.exists(self.config["plans"]):
+            plans, _problems = read_plans(read(self.config["plans"])[0], self.config["plans"])
+        _client, problems = resolve(name, content, shown(path), plans, self._servers())
         if problems:
             lines = "".join(f"\n  {describe(problem.as_dict())}" for problem in problems)
-            raise FleetError(f"the client cannot be written:{lines}", path)
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+            raise FleetError(f"the client's file would have mistakes:{lines}", "onboarding")
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
 
     def _withdraw(self, name: str, path: str) -> dict[str, Any]:
-        if self.store().record(name) is not None:
-            raise FleetError("the client has been deployed", path, "set state: absent in its file")
+        record = self.store().record(name)
+        if record is not None and record.state != "absent":
+            raise FleetError(
+                "the client has been deployed", shown(path), "set state: absent in its file"
+            )
         exists = os.path.exists(path)
         if exists and not self.check:
             os.unlink(path)
-        return {"changed": exists, "name": name, "file": path}
+        return {"changed": exists, "name": name, "file": shown(path)}
 
     def _servers(self) -> list[str]:
-        return sorted(set(self._vars["groups"]["all"]))
+        return sorted({str(host) for host in self._vars["groups"]["all"]})
 
-    def _least_busy(self) -> str:
+    def _server(self, path: str) -> str:
+        """That of the file that is there already, else the one with the fewest clients."""
+        content, problems = read(path) if os.path.exists(path) else ({}, [])
+        if not problems and isinstance(content, dict) and content.get("server"):
+            return str(content["server"])
         servers = self._servers()
         if not servers:
             raise FleetError("the inventory holds no server", "server", "name one in servers.yml")
@@ -98,8 +137,3 @@ def name_of(organization: str) -> str:
     plain = unicodedata.normalize("NFKD", organization.translate(_LETTERS))
     words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
     return "_".join(words).lstrip("0123456789_")[:31].rstrip("_")
-
-
-def _number(text: str) -> Any:
-    """The limit as YAML would read it, so that the file says a number and not a text."""
-    return yaml.safe_load(text)
