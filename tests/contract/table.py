@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -190,32 +190,6 @@ class Table:
         """Raises TableError for a table that cannot be read without doubt."""
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         return _Reader(raw).table()
-
-    def marked(self) -> Iterator[tuple[str, str, Field]]:
-        """(route, place, field) for everything that is not a plain copy of what is published."""
-        for route in self.routes.values():
-            for where, top in route_fields(route):
-                for place, item in walk(top, where):
-                    if not item.published or item.stricter:
-                        yield route.name, place, item
-
-
-def route_fields(route: Route) -> Iterator[tuple[str, Field]]:
-    yield "query", route.query
-    if route.body:
-        yield "body", route.body
-    for status, answer in route.answers.items():
-        yield f"answer {status}", answer
-    if route.stream:
-        yield "stream", route.stream
-
-
-def walk(top: Field, where: str) -> Iterator[tuple[str, Field]]:
-    yield where, top
-    if top.items:
-        yield from walk(top.items, f"{where}[]")
-    for name, item in (top.fields or {}).items():
-        yield from walk(item, _join(where, name))
 
 
 @functools.cache

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import requests
+from simulator.call import Answer
+from simulator.engine import HANDLERS
 from simulator.plain import HELLO, Account
 
 CHAT: dict[str, Any] = {"model": "openai/gpt-4.1", "messages": HELLO}
@@ -155,3 +157,19 @@ def test_a_refused_key_is_told_nothing_about_its_body(account: Account) -> None:
     _, client = account.key()
     client.expect(403, "POST", "/keys", {"nonsense": 1})
     assert account.simulator.violations == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (Answer(200, {"data": {"total_credits": 1}}), "data.total_usage: required, but missing"),
+        (Answer(200, {"data": {}, "more": 1}), "answer 200.more: unknown field"),
+        (Answer(418, {}), "status 418 is not in the table"),
+    ],
+)
+def test_the_simulator_obeys_the_table_too(
+    account: Account, monkeypatch: pytest.MonkeyPatch, answer: Answer, problem: str
+) -> None:
+    monkeypatch.setitem(HANDLERS, "GET /credits", lambda _engine, _call: answer)
+    account.manager.send("GET", "/credits")
+    assert any(problem in line for line in account.simulator.violations)
