@@ -83,6 +83,11 @@ class Instance:
         """``text`` without secrets: Open WebUI and providers say what they like in an error."""
         return Redactor(self.secrets.values()).text(text)
 
+    def explain(self, error: FleetError) -> FleetError:
+        """``error`` fit to be shown, with what to do next if it does not say so itself."""
+        todo = f"see `docker compose -p {self.client} logs webui` on the server"
+        return FleetError(self.hide(error.what), error.where, error.todo or todo)
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -312,12 +317,6 @@ def exists(instance: Instance) -> bool:
 
 def _volume(instance: Instance) -> Response:
     return Loopback(instance.docker).request("GET", f"/volumes/{instance.client}_data")
-
-
-def down(instance: Instance, error: Unreachable) -> Unreachable:
-    """``error`` with what to do about an instance that does not answer."""
-    todo = f"see `docker compose -p {instance.client} logs webui` on the server"
-    return Unreachable(error.what, error.where, error.todo or todo)
 
 
 def stored_accounts(path: Path) -> list[StoredAccount]:

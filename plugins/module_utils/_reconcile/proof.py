@@ -23,14 +23,12 @@ from ansible_collections.mai.fleet.plugins.module_utils._api.openwebui import (
 from ansible_collections.mai.fleet.plugins.module_utils._errors import (
     FleetError,
     Unauthorized,
-    Unreachable,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.accounts import (
     PROBE,
     SERVICE,
     Doorman,
     Instance,
-    down,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.settings import (
     drift,
@@ -169,8 +167,7 @@ class Prover:
         except _NotNow:
             return gate
         except FleetError as error:
-            if isinstance(error, Unreachable):
-                error = down(self._instance, error)
+            error = self._instance.explain(error)
             verdict = Verdict(FAILED, f"{error.what} ({error.where})", error.todo)
         gate.state, gate.todo = verdict.state, verdict.todo
         gate.seen = self._instance.hide(verdict.seen)

@@ -30,7 +30,6 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.accounts impo
     Doorman,
     Instance,
     Owner,
-    down,
     exists,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
@@ -93,15 +92,13 @@ def reconcile(instance: Instance, settings: Settings, owner: Owner, check: bool)
         row.changed = old != new
         if not check and access.admin is not None:
             apply(access.admin, old, new)
-    except Unreachable as error:
-        if check and not exists(instance):
+    except FleetError as error:
+        if check and isinstance(error, Unreachable) and not exists(instance):
             row.changed = True
             row.after = _view(True, _healthy(), settings, wanted(settings, State(), instance.now))
             row.before = dict.fromkeys(row.after)
         else:
-            row.error = down(instance, error)
-    except FleetError as error:
-        row.error = FleetError(instance.hide(error.what), error.where, error.todo)
+            row.error = instance.explain(error)
     row.changed |= access.changed or (check and access.lacking)
     if access.made:
         row.more["accounts"] = access.made

@@ -11,7 +11,12 @@ from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
 
 
 def test_rows_come_in_the_order_of_the_clients() -> None:
-    assert list(for_each(["c", "a", "b"], 2, lambda _: Row())) == ["c", "a", "b"]
+    rows = for_each(["c", "a", "b"], 2, lambda client: Row(warnings=[client]))
+    assert [(client, row.warnings) for client, row in rows.items()] == [
+        ("c", ["c"]),
+        ("a", ["a"]),
+        ("b", ["b"]),
+    ]
 
 
 def test_no_client_spoils_it_for_another() -> None:
@@ -32,12 +37,9 @@ def test_no_client_spoils_it_for_another() -> None:
 
 def test_clients_wait_at_the_same_time_but_not_all() -> None:
     pair = threading.Barrier(2, timeout=5)
-    waiting: list[int] = []
 
-    def work(_: str) -> Row:
-        pair.wait()
-        waiting.append(pair.n_waiting)
-        return Row()
+    def work(client: str) -> Row:
+        return Row(warnings=[client, str(pair.wait())])
 
-    for_each(["a", "b", "c", "d"], 2, work)
-    assert len(waiting) == 4
+    rows = for_each(["a", "b", "c", "d"], 2, work)
+    assert all(row.error is None for row in rows.values())

@@ -107,6 +107,23 @@ def test_gates_behind_one_that_is_shut_are_not_looked_at(
     assert "docker compose -p acme logs" in row["failure"]["todo"]
 
 
+def test_every_gate_that_fails_says_what_to_do(
+    run_module: Any, recorded: Any, tmp_path: Path
+) -> None:
+    recorded.answer("GET /ready", 200, {"status": True})
+    recorded.answer("GET /api/version", 200, {"version": "0.12.3"})
+    recorded.answer("GET /api/config", 200, {"features": {"enable_signup": True}})
+    row = run_module("instance_proof", _proof(recorded.port, tmp_path))["clients"]["acme"]
+    failed = [gate for gate in row["gates"] if gate["state"] == "failed"]
+    assert [(gate["gate"], gate["seen"]) for gate in failed[::2]] == [
+        ("version", "0.12.3"),
+        ("closed", "strangers can sign up"),
+    ]
+    assert failed[1]["gate"] == "claimed"
+    assert "No such file" in failed[1]["seen"]
+    assert all(gate["todo"] for gate in failed)
+
+
 def test_check_mode_leaves_out_the_chat(run_module: Any, free_port: int, tmp_path: Path) -> None:
     row = run_module("instance_proof", _proof(free_port, tmp_path), check=True)["clients"]["acme"]
     assert "chat" not in [gate["gate"] for gate in row["gates"]]
