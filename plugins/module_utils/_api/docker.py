@@ -254,13 +254,14 @@ class Compose:
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["docker", "compose", *arguments]
         try:
-            return subprocess.run(
+            # Ansible's run_command would add our whole environment, and is not made for threads.
+            return subprocess.run(  # pylint: disable=ansible-bad-function
                 command,
                 env=self._environment,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 timeout=_COMPOSE_TIMEOUT,
                 check=False,
