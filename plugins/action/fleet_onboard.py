@@ -26,7 +26,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import read, shown
 
 #: What a name may be made of, where a letter does not decompose into one of ASCII and a mark.
 _LETTERS = str.maketrans(
-    {"ß": "ss", "ł": "l", "Ł": "l", "ø": "o", "Ø": "o", "æ": "ae", "&": " and "}
+    {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "&": " and "}
 )
 
 
@@ -134,6 +134,6 @@ class ActionModule(Stage):
 
 def name_of(organization: str) -> str:
     """A client's name from its company's: Łódź & Söhne GmbH becomes lodz_and_sohne_gmbh."""
-    plain = unicodedata.normalize("NFKD", organization.translate(_LETTERS))
-    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
+    plain = unicodedata.normalize("NFKD", organization.casefold().translate(_LETTERS))
+    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode())
     return "_".join(words).lstrip("0123456789_")[:31].rstrip("_")
