@@ -118,6 +118,7 @@ from ansible import context
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
+from ansible_collections.mai.fleet.plugins.module_utils._errors import describe
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import (
     Problem,
     check_options,
@@ -164,7 +165,7 @@ class InventoryModule(BaseInventoryPlugin):
             problems += found
         except Exception as error:  # pylint: disable=broad-exception-caught
             # Raised, it would be a warning and an empty inventory; as data, every playbook fails.
-            problems.append(Problem(f"{error}", path, "mend the file that is named"))
+            problems.append(Problem(f"{error}", shown(path), "mend the file that is named"))
         problems += self._other_sources(path, inventory)
         self._publish(inventory, config, clients, problems)
 
@@ -221,7 +222,9 @@ class InventoryModule(BaseInventoryPlugin):
         problems = []
         if "fleet_config" in inventory.groups["all"].get_vars():
             problems.append(
-                Problem("a second fleet in one inventory", path, "name one fleet.yml in a run")
+                Problem(
+                    "a second fleet in one inventory", shown(path), "name one fleet.yml in a run"
+                )
             )
         sources = context.CLIARGS.get("inventory") or C.config.get_config_value("DEFAULT_HOST_LIST")
         for source in sources:
@@ -229,7 +232,7 @@ class InventoryModule(BaseInventoryPlugin):
             if directory.is_dir() and directory.resolve() in Path(path).resolve().parents:
                 what = f"the inventory was named as a directory, {source}"
                 todo = "name its files, the servers first: -i servers.yml -i fleet.yml"
-                problems.append(Problem(what, path, todo))
+                problems.append(Problem(what, shown(path), todo))
         return problems
 
     def _publish(
@@ -254,6 +257,4 @@ class InventoryModule(BaseInventoryPlugin):
         inventory.set_variable("all", "fleet_config", config)
         inventory.set_variable("all", "fleet_errors", [problem.as_dict() for problem in problems])
         for problem in problems:
-            self.display.error(
-                f"mai.fleet: {problem.where}: {problem.what} {problem.todo}".rstrip()
-            )
+            self.display.error(f"mai.fleet: {describe(problem.as_dict())}")

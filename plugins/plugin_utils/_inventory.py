@@ -33,7 +33,9 @@ def refuse(config: Mapping[str, Any], errors: Iterable[Mapping[str, str]]) -> No
     if not whole:
         return
     lines = "".join(f"\n  {describe(error)}" for error in whole)
-    raise FleetError(f"nothing was done, because of{lines}", f"fleet {config.get('name', '')}")
+    raise FleetError(
+        f"nothing was done, because of{lines}", f"fleet {config.get('name', '')}".rstrip()
+    )
 
 
 class Census:

@@ -13,6 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 NAME = re.compile(r"[a-z][a-z0-9_]{1,30}")
+#: Likeness from 0 to 1 that a word needs to be suggested, and how far it may lag behind the best.
+_ALIKE = 0.5
+_AS_ALIKE = 0.2
+
 NAME_RULE = "2 to 31 characters: a lowercase letter, then lowercase letters, digits and underscores"
 
 _KEY = re.compile(
@@ -63,7 +67,11 @@ def external_user(fleet: str, client: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> list[str]:
-    return difflib.get_close_matches(word, list(known), n=count, cutoff=0.5)
+    """The most alike first; not those that are much less alike than it."""
+    likeness = {other: difflib.SequenceMatcher(None, other, word).ratio() for other in known}
+    least = max([_ALIKE, *(value - _AS_ALIKE for value in likeness.values())])
+    near = [other for other, value in likeness.items() if value >= least]
+    return sorted(near, key=lambda other: -likeness[other])[:count]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

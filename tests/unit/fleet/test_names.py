@@ -14,6 +14,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
     guardrail_client,
     guardrail_name,
     is_name,
+    nearest,
 )
 
 
@@ -77,3 +78,10 @@ def test_ids_in_usage_records_differ() -> None:
 def test_near_words() -> None:
     assert did_you_mean("acmee", ["acme", "beta"]) == "Did you mean acme?"
     assert did_you_mean("zzz", ["acme", "beta"]) == ""
+
+
+def test_words_that_are_less_near_than_another_are_not_named() -> None:
+    assert nearest("organisation", ["organization", "version", "domain"]) == ["organization"]
+    assert nearest("email", ["admin_email", "billing_email"]) == ["admin_email", "billing_email"]
+    assert nearest("c1", [f"c{number}" for number in range(10)]) == ["c1"]
+    assert nearest("cx", [f"c{number}" for number in range(10)]) == ["c0", "c1", "c2"]
