@@ -30,8 +30,7 @@ units: ## the unit tests
 integration: ## the integration tests: real Docker, real Open WebUI
 	@tools/test integration
 
-clean: ## remove caches and test results
-	@rm -rf .mai/test .mypy_cache .pytest_cache .ruff_cache
-	@find . -name __pycache__ -not -path './.mai/*' -prune -exec rm -rf {} +
+clean: ## remove the results and caches of tests
+	@rm -rf .mai/test .mai/ansible-test .mai/pycache
 
 .PHONY: help demo demo-down test lint sanity units integration clean

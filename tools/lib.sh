@@ -8,6 +8,10 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 state=$root/.mai
 
+# Compiled files of our own modules go there too, not into the checkout.
+export PYTHONPYCACHEPREFIX=$state/pycache
+unset PYTHONPATH PYTHONHOME
+
 # The collection talks to this socket on a server, so the tools look at no other engine.
 export DOCKER_HOST=unix:///var/run/docker.sock
 unset DOCKER_CONTEXT
