@@ -33,8 +33,8 @@ keep_state() {
 stop_tree() {
     local child children
     read -ra children 2>/dev/null <"/proc/$1/task/$1/children" || true
-    for child in "${children[@]}"; do stop_tree "$child"; done
     kill "$1" 2>/dev/null || true
+    for child in "${children[@]}"; do stop_tree "$child"; done
 }
 
 # Whatever a script has in the background ends with it.
