@@ -1,0 +1,90 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with the account as a whole stops a run before any write, and says what to do."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from playbooks.operator import Operator
+from simulator.plain import Account, Client
+
+KEY = "OPENROUTER_MANAGEMENT_KEY"
+
+
+@pytest.mark.parametrize(
+    ("fault", "phrases"),
+    [
+        ({"path": "/key", "status": 401}, ("HTTP 401", f"check the key in {KEY}")),
+        ({"path": "/credits", "status": 402}, ("HTTP 402", "add credit at https://openrouter.ai")),
+        ({"path": "/credits", "status": 403}, ("HTTP 403", "has to be a management key")),
+        ({"path": "/models", "status": 429, "retry_after": 1}, ("HTTP 429", "run again in")),
+        ({"path": "/models", "status": 429, "retry_after": 86400}, ("HTTP 429", "run again in")),
+    ],
+    ids=["401", "402", "403", "429", "429-come-back-tomorrow"],
+)
+def test_a_refusal_that_does_not_end(
+    operator: Operator, fault: dict[str, Any], phrases: tuple[str, ...]
+) -> None:
+    operator.client("acme")
+    operator.simulator.fault(**fault, times=0)
+    started = time.monotonic()
+    run = operator.site()
+    assert time.monotonic() - started < 60
+    assert run.failed
+    assert run.says(f"GET {operator.simulator.url}{fault['path']}", *phrases)
+    assert operator.written() == []
+    assert not (operator.desk / "state").exists()
+
+
+def test_a_refusal_that_ends_is_waited_for(operator: Operator) -> None:
+    operator.client("acme")
+    operator.simulator.fault(path="/key", status=429, times=2, retry_after=1)
+    operator.simulator.fault(method="POST", path="/keys", status=429, times=1, retry_after=1)
+    operator.good()
+    assert set(operator.keys()) == {"acme"}
+
+
+def test_an_account_without_credit(operator: Operator) -> None:
+    operator.client("acme")
+    operator.simulator.set_credit(0)
+    run = operator.site()
+    assert run.failed
+    assert run.says("no credit left", "add credit at https://openrouter.ai/settings/credits")
+    assert operator.written() == []
+
+
+def test_no_network(operator: Operator) -> None:
+    operator.client("acme")
+    operator.fleet(openrouter_url="http://127.0.0.1:1/api/v1")
+    run = operator.site()
+    assert run.failed
+    assert run.says("GET http://127.0.0.1:1/api/v1/key: no answer", "check the network")
+    assert not (operator.desk / "state").exists()
+
+
+def test_keys_that_cannot_manage(operator: Operator) -> None:
+    operator.client("acme")
+    simulator = operator.simulator
+    manager = Client(simulator.url, simulator.management_key)
+    _hash, ordinary = Account(simulator, manager).key()
+    assert ordinary.secret
+    simulator.clear_log()
+    run = operator.site(OPENROUTER_MANAGEMENT_KEY=ordinary.secret)
+    assert run.failed
+    assert run.says(KEY, "an ordinary API key, which cannot manage keys", "make a management key")
+    assert ordinary.secret not in run.output
+    run = operator.site(OPENROUTER_MANAGEMENT_KEY=None)
+    assert run.failed
+    assert run.says("no management key for OpenRouter", f"environment variable {KEY}")
+    assert operator.written() == []
+
+
+def test_the_older_name_of_the_management_key(operator: Operator) -> None:
+    operator.client("acme")
+    key = operator.simulator.management_key
+    operator.good(OPENROUTER_MANAGEMENT_KEY=None, OPENROUTER_PROVISIONING_KEY=key)
+    assert set(operator.keys()) == {"acme"}
