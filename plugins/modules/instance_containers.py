@@ -62,6 +62,12 @@ options:
           - The port on C(127.0.0.1) that C(compose.yml) publishes the instance on.
           - Needed for a client that shall be present.
         type: int
+      subnet:
+        description:
+          - The subnet that C(compose.yml) gives the default network of the project.
+          - Where that network has another one, it is made anew together with the container.
+            Not every version of Compose does so by itself.
+        type: str
   known:
     description:
       - The names of all clients that the fleet has, or had in the course of this run, on this
@@ -153,6 +159,7 @@ unlisted:
 """
 
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
@@ -169,6 +176,7 @@ CLIENT = {
     "digest": {"type": "str"},
     "image": {"type": "str"},
     "port": {"type": "int"},
+    "subnet": {"type": "str"},
 }
 NEEDED = [("state", "present", ["digest", "image", "port"])]
 
@@ -215,16 +223,10 @@ def main() -> None:
     module.exit_json(unlisted=unlisted, **outcome(rows, module._diff))
 
 
-def wanted(client: dict[str, object]) -> Wanted:
-    if client["state"] == "absent":
-        return Wanted(str(client["name"]), present=False)
-    return Wanted(
-        name=str(client["name"]),
-        present=True,
-        digest=str(client["digest"]),
-        image=str(client["image"]),
-        port=int(str(client["port"])),
-    )
+def wanted(client: dict[str, Any]) -> Wanted:
+    present = client.pop("state") == "present"
+    given = {key: value for key, value in client.items() if value is not None}
+    return Wanted(present=present, **given)
 
 
 if __name__ == "__main__":

@@ -215,7 +215,7 @@ class Server:
 
     def run(self, *names: str, absent: bool = False, check: bool = False, **options: Any) -> Any:
         """instance_containers for these clients."""
-        keys = ("digest", "image", "port")
+        keys = ("digest", "image", "port", "subnet")
         clients = [
             {"name": name, "state": "absent"}
             if absent
@@ -376,6 +376,24 @@ def test_another_digest_makes_a_new_container_and_keeps_the_data(server: Server)
     assert new.id != old.id
     assert new.exec_run(["cat", "/app/backend/data/kept"])[0] == 0
     assert server.run(name)["changed"] is False
+
+
+def test_another_subnet_makes_a_new_network(server: Server) -> None:
+    name = server.client("one")
+    server.up(name)
+    wanted = server.subnet()
+    server.client("one", digest="two", subnet=wanted)
+    (container,) = server.up(name)
+    _gateway, address = addresses(container)
+    assert ipaddress.ip_address(address) in ipaddress.ip_network(wanted)
+    assert server.run(name)["changed"] is False
+
+
+def test_a_template_without_our_labels_is_refused(server: Server) -> None:
+    name = server.client("one", replace={"mai.fleet.boot": "another.label"})
+    row = server.run(name)["clients"][name]
+    assert row["failure"]["what"].startswith("no container has the labels mai.fleet.client and")
+    assert row["failure"]["where"] == f"{server.directory}/{name}/compose.yml"
 
 
 def test_a_seed_value_does_not_touch_the_container(server: Server) -> None:

@@ -11,6 +11,7 @@ https://docs.docker.com/reference/api/engine/
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -103,11 +104,23 @@ class Network:
     """A network, of a Compose project or not."""
 
     id: str
+    name: str
     labels: dict[str, str]
+    subnets: frozenset[str]
 
     @property
     def project(self) -> str | None:
         return self.labels.get(PROJECT)
+
+    @classmethod
+    def parse(cls, data: dict[str, Any]) -> Network:
+        pools = data["IPAM"]["Config"] or []
+        return cls(
+            id=data["Id"],
+            name=data["Name"],
+            labels=data["Labels"] or {},
+            subnets=frozenset(pool.get("Subnet", "") for pool in pools),
+        )
 
 
 class Docker:
@@ -130,7 +143,7 @@ class Docker:
 
     def networks(self) -> list[Network]:
         """All networks."""
-        return [Network(data["Id"], data["Labels"] or {}) for data in self._get("/networks")]
+        return [Network.parse(data) for data in self._get("/networks")]
 
     def inspect(self, container: str) -> dict[str, Any]:
         """All that the Engine knows of a container, its ``State`` above all."""
@@ -149,11 +162,13 @@ class Docker:
 
     def remove_container(self, container: str) -> None:
         """Stop, within the container's own grace period, and remove; volumes stay."""
-        self._call("POST", f"/containers/{container}/stop", timeout=_STOP_TIMEOUT)
-        self._call("DELETE", f"/containers/{container}?force=1", timeout=_STOP_TIMEOUT)
+        with contextlib.suppress(NotFound):
+            self._call("POST", f"/containers/{container}/stop", timeout=_STOP_TIMEOUT)
+            self._call("DELETE", f"/containers/{container}?force=1", timeout=_STOP_TIMEOUT)
 
     def remove_network(self, network: str) -> None:
-        self._call("DELETE", f"/networks/{network}")
+        with contextlib.suppress(NotFound):
+            self._call("DELETE", f"/networks/{network}")
 
     def logs(self, container: str, lines: int) -> str:
         """The last lines of both output streams."""
@@ -279,6 +294,15 @@ class Compose:
 def _error(status: int, message: str, where: str) -> ApiError:
     what, todo = explain(message)
     return api_error(status, what, where, todo)
+
+
+def silent(host: str, error: FleetError) -> FleetError:
+    """What to say when the Engine does not answer at all."""
+    return FleetError(
+        f"Docker does not answer: {error.what}",
+        host,
+        "install and start Docker on this server, or correct docker_host",
+    )
 
 
 def explain(message: str) -> tuple[str, str]:

@@ -28,6 +28,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._api.docker import (
     Docker,
     Network,
     explain,
+    silent,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, Unreachable
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.files import read_env
@@ -56,13 +57,17 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a client's container shall be. Without ``present``, only ``name`` matters."""
+    """What a client's container shall be. Without ``present``, only ``name`` matters.
+
+    :param subnet: of the project's own network; empty if it does not matter
+    """
 
     name: str
     present: bool
     digest: str = ""
     image: str = ""
     port: int = 0
+    subnet: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ class Reconciler:
     """
 
     def __init__(self, settings: Settings) -> None:
+        if settings.pool < 1:
+            raise FleetError(f"expected a number from 1, got {settings.pool}", "option pool")
         self._settings = settings
         self._docker = Docker(settings.docker_host)
         self._compose = Compose(settings.docker_host, settings.directory)
@@ -122,11 +129,7 @@ class Reconciler:
             self._networks = self._docker.networks()
         except Unreachable as error:
             if not settings.check:
-                raise FleetError(
-                    f"Docker does not answer: {error.what}",
-                    settings.docker_host,
-                    "install and start Docker on this server, or correct docker_host",
-                ) from error
+                raise silent(settings.docker_host, error) from error
             self.warnings.append("Docker does not answer: taken for a server without containers")
 
     def unlisted(self, known: Collection[str]) -> list[str]:
@@ -304,6 +307,13 @@ class Reconciler:
             self._docker.restart(found.id)
 
     def _up(self, client: Wanted, recreate: bool) -> None:
+        if any(
+            network.name == f"{client.name}_default" and client.subnet not in network.subnets
+            for network in self._networks
+            if client.subnet
+        ):
+            # Compose 2.26 keeps a network whose subnet changed, and does not say so.
+            self._down(client.name)
         done = self._compose.up(client.name, recreate=recreate)
         if done.returncode == 0:
             return
@@ -339,8 +349,12 @@ class Reconciler:
         while True:
             ready, seen = self._ready(client)
             container = self._watch.container(client.name, begin)
-            if container is None:
-                raise FleetError("its container is gone", client.name, "run again")
+            if container is None or container.labels.get(DIGEST) != client.digest:
+                raise FleetError(
+                    "no container has the labels mai.fleet.client and mai.fleet.boot of the client",
+                    f"{self._settings.directory / client.name}/compose.yml",
+                    "keep these labels in a template of your own; else run again",
+                )
             if ready and container.state == "running":
                 return
             inspected = self._docker.inspect(container.id)

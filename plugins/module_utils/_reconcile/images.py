@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.mai.fleet.plugins.module_utils._api.docker import Docker
+from ansible_collections.mai.fleet.plugins.module_utils._api.docker import Docker, silent
 from ansible_collections.mai.fleet.plugins.module_utils._errors import (
     ApiError,
     FleetError,
@@ -39,11 +39,7 @@ def reconcile(
     except Unreachable as error:
         if check:
             return Image(source != "present", None)
-        raise FleetError(
-            f"Docker does not answer: {error.what}",
-            docker_host,
-            "install and start Docker on this server, or correct docker_host",
-        ) from error
+        raise silent(docker_host, error) from error
     if found or source == "present" or check:
         return Image(not found and source != "present", found)
     if archive is not None:

@@ -68,7 +68,10 @@ class Engine:
         if path.startswith("/containers/json?"):
             return 200, self.containers
         if path == "/networks":
-            return 200, [{"Id": "n1", "Labels": {}}, {"Id": "n2", "Labels": None}]
+            return 200, [
+                {"Id": "n1", "Name": "a", "Labels": {}, "IPAM": {"Config": [{"Subnet": "::/64"}]}},
+                {"Id": "n2", "Name": "host", "Labels": None, "IPAM": {"Config": None}},
+            ]
         if path == "/images/example/webui%3A1/json":
             return 200, {"Id": IMAGE_ID}
         if re.fullmatch(r"/containers/[^/]+/json", path):
@@ -178,6 +181,11 @@ def test_a_server_without_docker_is_warned_of_in_check_mode(tmp_path: Path) -> N
 def test_only_a_local_docker_is_accepted(run_module: Any, host: str) -> None:
     result = run_module("instance_containers", options(host, "acme"))
     assert result["failure"]["where"] == "option docker_host"
+
+
+def test_the_pool_needs_room_for_one(engine: Engine, run_module: Any) -> None:
+    result = run_module("instance_containers", {**options(engine.host, "acme"), "pool": 0})
+    assert result["failure"]["where"] == "option pool"
 
 
 def test_a_present_client_needs_a_digest(run_module: Any) -> None:
