@@ -10,14 +10,24 @@ response fields may appear at any time, so whatever is not named here is ignored
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError, FleetError, NotFound
-from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
+from ansible_collections.mai.fleet.plugins.module_utils._errors import (
+    ApiError,
+    FleetError,
+    NotFound,
+)
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
+from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import (
+    Controller,
+    refusal,
+)
 
 _PAGE = 100
+
+_T = TypeVar("_T")
 
 #: ``limit_reset`` in client files is never null: "never" is the word for it.
 _RESET = {"daily": "daily", "weekly": "weekly", "monthly": "monthly", "never": None}
@@ -44,7 +54,7 @@ class Key:
             limit=row["limit"],
             limit_remaining=row.get("limit_remaining"),
             limit_reset=row["limit_reset"] or "never",
-            usage=row["usage"],
+            usage=row.get("usage") or 0,
         )
 
 
@@ -62,6 +72,13 @@ class Guardrail:
         return cls(row["id"], row["name"], None if models is None else tuple(models))
 
 
+def _model(row: dict[str, Any]) -> dict[str, Any]:
+    missing = {"id", "canonical_slug", "name"} - row.keys()
+    if missing:
+        raise KeyError(*sorted(missing))
+    return row
+
+
 class OpenRouter:
     """Calls with one credential: a management key, or a client's own key."""
 
@@ -72,51 +89,61 @@ class OpenRouter:
 
     def current_key(self) -> dict[str, Any]:
         """GET /key: ``is_management_key``, ``limit``, ``limit_remaining`` and the like."""
-        return dict(self._http.get("/key")["data"])
+        return self._get("/key", lambda answer: dict(answer["data"]))
 
     def credits_left(self) -> float:
         """USD that the account has left."""
-        data = self._http.get("/credits")["data"]
-        return float(data["total_credits"]) - float(data["total_usage"])
+
+        def left(answer: Any) -> float:
+            return float(answer["data"]["total_credits"]) - float(answer["data"]["total_usage"])
+
+        return self._get("/credits", left)
 
     # Models
 
     def catalog(self) -> list[dict[str, Any]]:
         """Every model there is. Without a limit and an offset the API gives the whole list."""
-        return list(self._http.get("/models", {"output_modalities": "all"})["data"])
+        return self._models("/models")
 
     def user_models(self) -> list[dict[str, Any]]:
         """What this credential may use: the truth about a guardrail."""
-        return list(self._http.get("/models/user")["data"])
+        return self._models("/models/user")
+
+    def _models(self, path: str) -> list[dict[str, Any]]:
+        # The default is text models only, and an image model can be sold as well.
+        query = {"output_modalities": "all"}
+        return self._get(path, lambda answer: list(map(_model, answer["data"])), query)
 
     # Keys
 
-    def keys(self) -> Iterator[Key]:
-        """All keys of the default workspace, also the disabled and the expired ones."""
-        offset = 0
+    def list_keys(self) -> list[Key]:
+        """All keys of the default workspace, also the disabled ones. Ours never expire."""
+        keys: list[Key] = []
         while True:
-            query = {"include_disabled": "true", "offset": offset}
-            rows = self._http.get("/keys", query)["data"]
-            yield from map(Key.read, rows)
+            query = {"include_disabled": "true", "offset": len(keys)}
+            page = self._get("/keys", lambda answer: list(map(Key.read, answer["data"])), query)
+            keys += page
             # There is no total: a page that is not full is the last one.
-            if len(rows) < _PAGE:
-                return
-            offset += _PAGE
+            if len(page) < _PAGE:
+                return keys
 
     def key(self, key_hash: str) -> Key | None:
         try:
-            return Key.read(self._http.get(f"/keys/{key_hash}")["data"])
+            return self._get(f"/keys/{key_hash}", lambda answer: Key.read(answer["data"]))
         except NotFound:
             return None
 
     def create_key(self, name: str, limit: float | None, limit_reset: str) -> tuple[Key, str]:
         """The new key and its secret, which is shown this once and never again.
 
-        The call is not idempotent: after a lost answer the key may exist.
+        The call is not idempotent: after a lost answer the key may exist. Once there is a secret,
+        nothing else about the answer can make this raise.
         """
         body = {"name": name, "limit": limit, "limit_reset": _RESET[limit_reset]}
         answer = self._http.post("/keys", body)
-        secret = answer.get("key") or answer["data"].get("key")
+        answer = answer if isinstance(answer, dict) else {}
+        shown = answer["data"] if isinstance(answer.get("data"), dict) else {}
+        secret = answer.get("key") or shown.get("key")
         if not secret:
             raise ApiError(
                 201,
@@ -124,14 +151,15 @@ class OpenRouter:
                 "POST /keys",
                 f"delete the key {name} in OpenRouter's dashboard and run again",
             )
-        return Key.read(answer["data"]), str(secret)
+        asked = {**body, "hash": sha256(str(secret)), "disabled": False}
+        return Key.read({**asked, **shown}), str(secret)
 
-    def update_key(self, key_hash: str, changes: dict[str, Any]) -> Key:
-        """:param changes: any of ``limit``, ``limit_reset``, ``disabled``, ``name``"""
+    def update_key(self, key_hash: str, changes: dict[str, Any]) -> None:
+        """:param changes: any of ``limit``, ``limit_reset``, ``disabled``"""
         body = dict(changes)
         if "limit_reset" in body:
             body["limit_reset"] = _RESET[body["limit_reset"]]
-        return Key.read(self._http.patch(f"/keys/{key_hash}", body)["data"])
+        self._http.patch(f"/keys/{key_hash}", body)
 
     def delete_key(self, key_hash: str) -> None:
         try:
@@ -141,16 +169,16 @@ class OpenRouter:
 
     # Guardrails
 
-    def guardrails(self) -> Iterator[Guardrail]:
-        yield from map(Guardrail.read, self._counted("/guardrails"))
+    def list_guardrails(self) -> list[Guardrail]:
+        return self._counted("/guardrails", Guardrail.read)
 
     def create_guardrail(self, name: str, description: str, models: list[str]) -> Guardrail:
         body = {"name": name, "description": description, "allowed_models": models}
-        return Guardrail.read(self._http.post("/guardrails", body)["data"])
+        answer = self._http.post("/guardrails", body)
+        return _read("POST /guardrails", lambda answer: Guardrail.read(answer["data"]), answer)
 
-    def update_guardrail(self, guardrail_id: str, models: list[str]) -> Guardrail:
-        body = {"allowed_models": models}
-        return Guardrail.read(self._http.patch(f"/guardrails/{guardrail_id}", body)["data"])
+    def update_guardrail(self, guardrail_id: str, models: list[str]) -> None:
+        self._http.patch(f"/guardrails/{guardrail_id}", {"allowed_models": models})
 
     def delete_guardrail(self, guardrail_id: str) -> None:
         try:
@@ -160,12 +188,12 @@ class OpenRouter:
 
     def assignments(self) -> dict[str, str]:
         """Guardrail id by key hash. A key has one guardrail at most."""
-        rows = self._counted("/guardrails/assignments/keys")
-        return {row["key_hash"]: row["guardrail_id"] for row in rows}
+        path = "/guardrails/assignments/keys"
+        return dict(self._counted(path, lambda row: (row["key_hash"], row["guardrail_id"])))
 
     def assigned_keys(self, guardrail_id: str) -> set[str]:
-        rows = self._counted(f"/guardrails/{guardrail_id}/assignments/keys")
-        return {row["key_hash"] for row in rows}
+        path = f"/guardrails/{guardrail_id}/assignments/keys"
+        return set(self._counted(path, lambda row: str(row["key_hash"])))
 
     def assign(self, guardrail_id: str, key_hash: str) -> None:
         """Assign and read back: unknown hashes are skipped by the API without an error."""
@@ -175,33 +203,61 @@ class OpenRouter:
             raise FleetError(
                 "OpenRouter took the assignment of the guardrail but does not list it",
                 f"POST {path}",
-                "run again; the key stays without a secret on the server until it is fenced",
+                "run again; a new key is not sent to its server before it is fenced",
             )
 
     # Inference
 
     def chat(self, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
         """One small completion. A refusal is an :class:`ApiError`, also when it comes with 200."""
+        where = "POST /chat/completions"
         body = {
             "model": model,
             "messages": [{"role": "user", "content": prompt}],
             "max_tokens": max_tokens,
         }
-        answer = dict(self._http.post("/chat/completions", body))
+        answer = _read(where, dict, self._http.post("/chat/completions", body))
         if "error" in answer:
+            error = _read(where, lambda answer: dict(answer["error"]), answer)
+            status = error.get("code")
             raise ApiError(
-                int(answer["error"].get("code", 200)),
-                str(answer["error"].get("message")),
-                "POST /chat/completions",
+                status if isinstance(status, int) else 200, _read(where, refusal, error), where
             )
         return answer
 
-    def _counted(self, path: str) -> Iterator[dict[str, Any]]:
+    def _get(
+        self, path: str, parse: Callable[[Any], _T], query: dict[str, Any] | None = None
+    ) -> _T:
+        return _read(f"GET {path}", parse, self._http.get(path, query))
+
+    def _counted(self, path: str, parse: Callable[[Any], _T]) -> list[_T]:
         """Pages with ``total_count``; rows may be missing from a page, so count what was asked."""
+        found: list[_T] = []
         offset = 0
         while True:
-            page = self._http.get(path, {"limit": _PAGE, "offset": offset})
-            yield from page["data"]
+            query = {"limit": _PAGE, "offset": offset}
+            rows, total = self._get(
+                path,
+                lambda answer: (list(map(parse, answer["data"])), int(answer["total_count"])),
+                query,
+            )
+            found += rows
             offset += _PAGE
-            if offset >= page["total_count"]:
-                return
+            if offset >= total:
+                return found
+
+
+def _read(where: str, parse: Callable[[Any], _T], answer: Any) -> _T:
+    """What ``parse`` makes of an answer.
+
+    :raises ApiError: it is not what OpenRouter's description says
+    """
+    try:
+        return parse(answer)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ApiError(
+            200,
+            f"the answer is not as OpenRouter describes it ({type(error).__name__}: {error})",
+            where,
+            "is this OpenRouter's API? If so, look for a newer version of this collection",
+        ) from None

@@ -14,6 +14,9 @@ from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import nearest
 
+#: How much less alike a name may be than the one that is most alike.
+_ALIKE = 0.1
+
 
 @dataclass(frozen=True)
 class Model:
@@ -27,6 +30,7 @@ class Model:
     completion: Decimal | None
     text: bool
     alias: bool
+    leaving: bool
 
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> Model:
@@ -41,6 +45,7 @@ class Model:
             completion=_price(price.get("completion")),
             text=outputs == ["text"],
             alias=bool(row.get("alias_target")) or row["id"].startswith("~"),
+            leaving=bool(row.get("expiration_date")),
         )
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
@@ -76,25 +81,28 @@ class Catalog:
         return nearest(model_id, same) or nearest(model_id, self._models)
 
     def successor(self, model_id: str) -> str | None:
-        """The model of the same author whose name is most alike; of equals, the newest."""
+        """The newest of the same author's models whose names are most alike.
+
+        One that is about to leave itself only where the author has no other.
+        """
         author = model_id.partition("/")[0]
         base = [
             model
             for model in self._models.values()
             if model.id.startswith(f"{author}/") and ":" not in model.id and model.text
         ]
-        if not base:
-            return None
-        return max(
-            base,
-            key=lambda model: (
-                round(difflib.SequenceMatcher(None, model_id, model.id).ratio(), 1),
-                model.created,
-            ),
-        ).id
+        staying = [model for model in base if not model.leaving] or base
+        alike = {
+            model.id: difflib.SequenceMatcher(None, model_id, model.id).ratio() for model in staying
+        }
+        # The most alike name alone would often be the version before.
+        near = [model for model in staying if alike[model.id] >= max(alike.values()) - _ALIKE]
+        return max(near, key=lambda model: (model.created, alike[model.id])).id if near else None
 
-    def cheapest(self, among: Iterable[str] | None = None, without: Iterable[str] = ()) -> Model | None:
-        """The cheapest plain text model with a price.
+    def cheapest(
+        self, among: Iterable[str] | None = None, without: Iterable[str] = ()
+    ) -> Model | None:
+        """The cheapest plain text model with a price; a variant only where nothing else is.
 
         :param among: ids to choose from; None for the whole catalog, where free models do not
             count because a refusal of one may have other reasons than a guardrail
@@ -113,19 +121,20 @@ class Catalog:
         else:
             models = [self._models[model_id] for model_id in among if model_id in self._models]
         priced = [
-            (cost, model.id, model)
+            (":" in model.id, cost, model.id)
             for model in models
             if model.text and (cost := model.cost(20, 16)) is not None
         ]
-        return min(priced)[2] if priced else None
+        return self._models[min(priced)[2]] if priced else None
 
 
 @dataclass(frozen=True)
 class Allowlist:
     """What is in effect of what was sold.
 
-    :ivar models: ids in the order in which they were sold
-    :ivar slugs: canonical slugs with variants, in the same order
+    :ivar models: ids in the order in which they were sold; never empty, unless something is unknown
+    :ivar slugs: what a guardrail can be told of them: canonical slugs with variants, in the same
+        order. Empty when the last model has left the catalog
     :ivar warnings: models that left the catalog, with a successor
     :ivar unknown: ids that the client never had and that the catalog lacks, with near ones
     """
@@ -142,9 +151,7 @@ def in_effect(sold: list[str], had: Mapping[str, str], catalog: Catalog) -> Allo
     :param had: canonical slugs by id of all models that the client ever had
     """
     unknown = {
-        model: catalog.nearest(model)
-        for model in sold
-        if model not in catalog and model not in had
+        model: catalog.nearest(model) for model in sold if model not in catalog and model not in had
     }
     gone = [model for model in sold if model not in catalog and model in had]
     models = [model for model in sold if model in catalog]
@@ -158,7 +165,7 @@ def in_effect(sold: list[str], had: Mapping[str, str], catalog: Catalog) -> Allo
             warnings.append(f"{model} has left OpenRouter and is dropped{hint}")
     if not models and gone and not unknown:
         models = gone[:1]
-    slugs = [catalog[model].canonical if model in catalog else had[model] for model in models]
+    slugs = [catalog[model].canonical for model in models if model in catalog]
     return Allowlist(models, slugs, warnings, unknown)
 
 
@@ -167,4 +174,4 @@ def _price(text: Any) -> Decimal | None:
         price = Decimal(str(text))
     except InvalidOperation:
         return None
-    return price if price >= 0 else None
+    return price if price.is_finite() and price >= 0 else None

@@ -9,6 +9,7 @@ What the management API says of a key is a list; what the key itself can and can
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,11 +28,30 @@ MAX_TOKENS = 16
 PROMPT = "Answer with the word yes."
 
 _PAUSE = 1.0
+_SECOND_CALL = 5.0
+
+#: What to do about a refusal that says nothing of the guardrail.
+_OTHERWISE = "something else refused it, which proves nothing of the guardrail; see the reason"
+_NO_PROOF = {
+    402: "add credit at https://openrouter.ai/settings/credits",
+    403: _OTHERWISE,
+    404: _OTHERWISE,
+}
+
+
+#: Reasons of a refusal as :func:`refusal` quotes them, and the one that is the allowlist's.
+_REASONS = re.compile(r"\[[^\]]+\]")
+_BY_ALLOWLIST = re.compile(r"(?<![\w-])model-[a-z-]+-by-guardrail")
 
 
 @dataclass(frozen=True)
 class Sold:
-    """What the client's key must be. ``limit`` is USD or None for no cap."""
+    """What the client's key must be.
+
+    :ivar limit: USD, None for no cap
+    :ivar slugs: canonical, with variants; empty when all of the client's models left the catalog
+    :ivar fence_model: a model that exists and was not sold, None if there is none
+    """
 
     client: str
     suspended: bool
@@ -59,88 +79,109 @@ def prove(
 ) -> Proof:
     """All gates of one client's key.
 
-    :param patience: seconds to wait for a change of a guardrail to be in force, which OpenRouter
-        does not promise to be at once
+    :param patience: seconds to wait for a change of a key or a guardrail to be in force, which
+        OpenRouter does not promise to be at once
     :param fence: whether to make the call that has to be refused
     """
-    if sold.suspended:
-        return Proof([_gate("key", "refused, because the client is suspended", _refused(api))])
-    try:
-        current = api.current_key()
-    except FleetError as error:
-        todo = f"run mai.fleet.site -e fleet_select={sold.client}; was the key deleted or disabled?"
-        return Proof([_gate("key", "the key authenticates", str(error), todo)])
-    exhausted = current["limit_remaining"] is not None and current["limit_remaining"] <= 0
-    kind = "a management key" if current.get("is_management_key") else "the key authenticates"
-    cap = _cap(current["limit"], current.get("limit_reset") or "never")
-    repair = f"run mai.fleet.site -e fleet_select={sold.client}"
-    gates = [
-        _gate("key", "the key authenticates", kind, "an ordinary key belongs here"),
-        _gate("cap", _cap(sold.limit, sold.limit_reset), cap, repair),
-        _allowlist(api, sold, patience, sleep),
-    ]
+    look = _suspended if sold.suspended else _free
+    deadline = time.monotonic() + patience
+    while True:
+        proof = look(api, sold)
+        good = all(gate["passed"] for gate in proof.gates)
+        if good or time.monotonic() >= deadline:
+            break
+        sleep(_PAUSE)
     # Without an allowlist that holds, a call that should be refused could cost money.
-    if fence and sold.fence_model and gates[-1]["passed"] and not exhausted:
-        gates.append(_fence(api, sold, patience, sleep))
-    return Proof(gates, exhausted)
+    if good and fence and sold.fence_model and not sold.suspended and not proof.exhausted:
+        gate = _fence(api, sold.fence_model, lambda: sleep(min(patience, _SECOND_CALL)))
+        return Proof([*proof.gates, gate])
+    return proof
 
 
-def _refused(api: OpenRouter) -> str:
+def _suspended(api: OpenRouter, sold: Sold) -> Proof:
+    expected = "refused, because the client is suspended"
     try:
         api.current_key()
     except Unauthorized:
-        return "refused, because the client is suspended"
+        return Proof([_gate("key", expected, expected)])
     except FleetError as error:
-        return str(error)
-    return "the key authenticates"
+        return Proof([_gate("key", expected, str(error), error.todo or "run again")])
+    todo = f"{_repair(sold)}; until then the key works"
+    return Proof([_gate("key", expected, "the key authenticates", todo)])
 
 
-def _allowlist(
-    api: OpenRouter, sold: Sold, patience: float, sleep: Callable[[float], None]
-) -> dict[str, Any]:
-    want = sorted(sold.slugs)
-    seen: list[str] = []
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            seen = sorted(slug(row["id"], row["canonical_slug"]) for row in api.user_models())
-        except FleetError as error:
-            return _gate("allowlist", f"{len(want)} models", str(error), "run again")
-        if seen == want or time.monotonic() >= deadline:
-            break
-        sleep(_PAUSE)
-    missing = [model for model in want if model not in seen]
-    extra = [model for model in seen if model not in want]
-    difference = f"{len(want)} models"
-    if missing or extra:
-        parts = [f"missing {', '.join(missing[:5])}"] if missing else []
-        parts += [f"{len(extra)} too many, such as {', '.join(extra[:3])}"] if extra else []
-        difference = "; ".join(parts)
+def _free(api: OpenRouter, sold: Sold) -> Proof:
+    """One look at what costs nothing."""
+    expected = "the key authenticates"
+    try:
+        current = api.current_key()
+    except Unauthorized as error:
+        todo = f"{_repair(sold)}; was the key deleted or disabled?"
+        return Proof([_gate("key", expected, str(error), todo)])
+    except FleetError as error:
+        return Proof([_gate("key", expected, str(error), error.todo or "run again")])
+    kind = "a management key" if current.get("is_management_key") else expected
+    cap = _cap(current.get("limit"), current.get("limit_reset") or "never")
+    left = current.get("limit_remaining")
+    gates = [
+        _gate("key", expected, kind, "an ordinary key belongs here"),
+        _gate("cap", _cap(sold.limit, sold.limit_reset), cap, _repair(sold)),
+        _allowlist(api, sold),
+    ]
+    return Proof(gates, exhausted=left is not None and left <= 0)
+
+
+def _allowlist(api: OpenRouter, sold: Sold) -> dict[str, Any]:
+    want = set(sold.slugs)
+    expected = f"{len(want)} models"
+    try:
+        # As sets: a model and its alias are two rows for one slug.
+        seen = {slug(row["id"], row["canonical_slug"]) for row in api.user_models()}
+    except FleetError as error:
+        return _gate("allowlist", expected, str(error), error.todo or "run again")
+    missing, extra = sorted(want - seen), sorted(seen - want)
+    difference = [f"missing {', '.join(missing[:5])}"] if missing else []
+    difference += [f"{len(extra)} too many, such as {', '.join(extra[:3])}"] if extra else []
     todo = (
         "compare the key's guardrail, the workspace's default guardrail and the account's privacy "
         "settings in OpenRouter's dashboard"
     )
-    return _gate("allowlist", f"{len(want)} models", difference, todo)
+    return _gate("allowlist", expected, "; ".join(difference) or expected, todo)
 
 
-def _fence(
-    api: OpenRouter, sold: Sold, patience: float, sleep: Callable[[float], None]
-) -> dict[str, Any]:
+def _fence(api: OpenRouter, model: str, pause: Callable[[], None]) -> dict[str, Any]:
     """One call of a model that exists and was not sold: only a guardrail's refusal is a pass."""
-    expected = f"{sold.fence_model} is refused by the guardrail"
+    expected = f"{model} is refused by the guardrail"
     todo = "check that the guardrail is assigned to the key; until then any model can be used"
-    for last in (False, True):
-        try:
-            api.chat(str(sold.fence_model), PROMPT, MAX_TOKENS)
-            seen = f"{sold.fence_model} answered"
-        except ApiError as error:
-            by_guardrail = error.status in (403, 404) and "guardrail" in error.what.lower()
-            return _gate("fence", expected, expected if by_guardrail else str(error), todo)
-        except FleetError as error:
-            return _gate("fence", expected, str(error), "run again")
-        if not last:
-            sleep(min(patience, 5.0))
-    return _gate("fence", expected, seen, todo)
+    try:
+        api.chat(model, PROMPT, MAX_TOKENS)
+        # The fence may not have reached every door yet. One call more and no others: each costs.
+        pause()
+        api.chat(model, PROMPT, MAX_TOKENS)
+    except ApiError as error:
+        seen = expected if _by_allowlist(error) else str(error)
+        return _gate("fence", expected, seen, _NO_PROOF.get(error.status, "run again"))
+    except FleetError as error:
+        return _gate("fence", expected, str(error), error.todo or "run again")
+    return _gate("fence", expected, f"{model} answered", todo)
+
+
+def _by_allowlist(error: ApiError) -> bool:
+    """Whether it was the allowlist that refused, and not a budget or the account's privacy.
+
+    One text serves guardrails and privacy settings alike, so the reasons decide where there are
+    any. The documented 403 has none.
+    """
+    if error.status not in (403, 404):
+        return False
+    if _REASONS.search(error.what):
+        return _BY_ALLOWLIST.search(error.what) is not None
+    text = error.what.lower()
+    return "guardrail" in text and "budget" not in text
+
+
+def _repair(sold: Sold) -> str:
+    return f"run mai.fleet.site -e fleet_select={sold.client}"
 
 
 def _gate(name: str, expected: str, seen: str, todo: str = "") -> dict[str, Any]:
@@ -155,4 +196,4 @@ def _gate(name: str, expected: str, seen: str, todo: str = "") -> dict[str, Any]
 
 
 def _cap(limit: float | None, reset: str) -> str:
-    return f"unlimited, reset {reset}" if limit is None else f"{limit:g} USD, reset {reset}"
+    return "unlimited" if limit is None else f"{limit:.10g} USD, reset {reset}"
