@@ -21,7 +21,13 @@ from typing import Any
 import yaml
 from ansible import constants as C
 from ansible.errors import AnsibleError
-from ansible.parsing.vault import VaultLib, match_encrypt_secret
+from ansible.parsing.vault import (
+    VaultLib,
+    VaultSecret,
+    is_encrypted,
+    match_encrypt_secret,
+    parse_vaulttext_envelope,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._atomic import write_atomically
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Attempt, Record
@@ -43,15 +49,19 @@ class Store:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             data["attempt"] = Attempt(**data["attempt"]) if data["attempt"] else None
-            return Record(**data)
+            record = Record(**data)
+            if record.client != client:
+                # It would be written back into that client's file.
+                raise ValueError(f"it is client {record.client}'s")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise FleetError(
-                f"not a record of this collection: {error}",
+                f"not this client's record: {error}",
                 str(path),
                 "restore the file from the inventory's history",
             ) from error
+        return record
 
     def records(self) -> Iterator[str]:
         """The names of all clients that have a record."""
@@ -60,7 +70,7 @@ class Store:
 
     def save_record(self, record: Record) -> None:
         data = json.dumps(dataclasses.asdict(record), indent=2, sort_keys=True) + "\n"
-        write_atomically(str(self._state / f"{record.client}.json"), data.encode(), 0o600)
+        self._write(str(self._state / f"{record.client}.json"), data.encode())
 
     # Secrets, encrypted
 
@@ -76,52 +86,88 @@ class Store:
         :raises FleetError: the file cannot be decrypted or is not a mapping
         """
         path = self.secrets_path(client)
-        try:
-            data = Path(path).read_bytes()
-        except FileNotFoundError:
+        data = self._read(path)
+        if data is None:
             return {}
-        content = yaml.safe_load(self._decrypt(data, path))
+        todo = f"mend it with ansible-vault edit {path}, or restore it from a backup"
+        try:
+            content = yaml.safe_load(self._decrypt(data, path)[0])
+        except yaml.YAMLError:
+            # Not chained: that error quotes the line that it does not understand.
+            raise FleetError("what is encrypted in it is not YAML", path, todo) from None
         if not isinstance(content, dict):
-            raise FleetError("not a mapping of secrets", path, "restore it from a backup")
+            raise FleetError("not a mapping of secrets", path, todo)
+        odd = [str(name) for name, secret in content.items() if not isinstance(secret, str)]
+        if odd:
+            raise FleetError(
+                f"expected text, which may need quotes, in {', '.join(odd)}", path, todo
+            )
         return content
 
     def save_secrets(self, client: str, secrets: Mapping[str, str]) -> None:
+        """A file that exists keeps the password and the label that it has."""
+        path = self.secrets_path(client)
         text = yaml.safe_dump(dict(secrets), default_flow_style=False)
-        _identity, secret = match_encrypt_secret(
-            self._vault.secrets, C.config.get_config_value("DEFAULT_VAULT_ENCRYPT_IDENTITY")
-        )
-        data = self._vault.encrypt(text, secret, vault_id=_label(_identity))
-        write_atomically(self.secrets_path(client), data, 0o600)
+        old = self._read(path)
+        if old is None:
+            label, password = self._password()
+        else:
+            password = self._decrypt(old, path)[1]
+            label = parse_vaulttext_envelope(old)[3]
+        self._write(path, self._vault.encrypt(text, password, vault_id=_label(label)))
 
     def decrypt_value(self, ciphertext: str, where: str) -> str:
         """A value that a client file gives with ``!vault``."""
-        return self._decrypt(ciphertext.encode(), where).decode()
+        try:
+            return self._decrypt(ciphertext.encode(), where)[0].decode()
+        except UnicodeDecodeError:
+            raise FleetError("what is encrypted in it is not text", where) from None
 
     def verify(self) -> None:
         """Make sure that secrets can be read and stored, before anything is created.
 
         :raises FleetError: no vault password, a wrong one, or directories that cannot be written
         """
+        self._password()
+        for file in sorted(self._secrets.glob("*.yml")) if self._secrets.is_dir() else []:
+            # One file proves the password; the others are decrypted when they are needed.
+            self._decrypt(self._read(str(file)) or b"", str(file))
+            break
+        for directory in (self._secrets, self._state):
+            parent = next(path for path in (directory, *directory.parents) if path.exists())
+            if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+                raise FleetError(
+                    "the directory cannot be written", str(parent), "mend its owner or its mode"
+                )
+
+    def _password(self) -> tuple[str, VaultSecret]:
+        """What new files are encrypted with, and its label."""
         if not self._vault.secrets:
             raise FleetError(
                 "no vault password was given, so keys could not be stored",
                 "Ansible Vault",
                 "give --vault-password-file, or set ANSIBLE_VAULT_PASSWORD_FILE",
             )
-        for file in sorted(self._secrets.glob("*.yml")) if self._secrets.is_dir() else []:
-            # One file proves the password; the others are decrypted when they are needed.
-            self._decrypt(file.read_bytes(), str(file))
-            break
-        for directory in (self._secrets, self._state):
-            parent = next(path for path in (directory, *directory.parents) if path.exists())
-            if not os.access(parent, os.W_OK | os.X_OK):
-                raise FleetError("the directory cannot be written", str(parent), "mend its mode")
-
-    def _decrypt(self, data: bytes, where: str) -> bytes:
-        if not self._vault.secrets:
-            self.verify()
+        wanted = C.config.get_config_value("DEFAULT_VAULT_ENCRYPT_IDENTITY")
         try:
-            return bytes(self._vault.decrypt(data))
+            label, password = match_encrypt_secret(self._vault.secrets, wanted)
+        except AnsibleError as error:
+            raise FleetError(
+                f"no password was given for the vault id {wanted}, with which to encrypt",
+                "Ansible Vault: vault_encrypt_identity",
+                f"give --vault-id {wanted}@FILE",
+            ) from error
+        return label, password
+
+    def _decrypt(self, data: bytes, where: str) -> tuple[bytes, VaultSecret]:
+        """What is encrypted, and with what."""
+        self._password()
+        if not is_encrypted(data):
+            raise FleetError(
+                "the file is not encrypted", where, f"ansible-vault encrypt {where}, or remove it"
+            )
+        try:
+            plain, _identity, password = self._vault.decrypt_and_get_vault_id(data)
         except AnsibleError as error:
             raise FleetError(
                 "the vault password does not open this file, or the file is damaged",
@@ -129,8 +175,27 @@ class Store:
                 "give the password that it was encrypted with; "
                 "ansible-vault view tells when it is right",
             ) from error
+        return bytes(plain), password
+
+    def _read(self, path: str) -> bytes | None:
+        """None when there is no such file."""
+        try:
+            return Path(path).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise FleetError(f"cannot be read: {error.strerror}", path, "mend its mode") from error
+
+    def _write(self, path: str, data: bytes) -> None:
+        try:
+            write_atomically(path, data, 0o600)
+        except OSError as error:
+            raise FleetError(
+                f"cannot be written: {error.strerror}", path, "make room, or mend the mode"
+            ) from error
 
 
 def _label(identity: str | None) -> str | None:
     """The default identity is not written into files, as ansible-vault does."""
-    return None if identity in (None, C.DEFAULT_VAULT_IDENTITY) else identity
+    default = C.config.get_config_value("DEFAULT_VAULT_IDENTITY")
+    return None if identity in (None, default) else identity
