@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import select
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import (
@@ -29,67 +30,81 @@ class ActionModule(Stage):
         self._store = self.store()
         api = self.management()
         if self.option("retire", False):
-            return self._retire(state)
+            return self._retire(state, api)
         fleet = self.fleet()
         replace = select(fleet, self.option("replace") or "")
+        broken = {error["client"] for error in self._vars.get("fleet_errors", [])}
         account = Account.read(api, self.config["name"])
-        census = Census(self.config, fleet, set(), self._store)
+        nobodys = account.clients() - set(fleet) - broken
+        state["unlisted"] = sorted({*state["unlisted"], *nobodys})
+        census = Census(self.config, fleet, broken, self._store)
         wanted: list[tuple[Desired, Record]] = []
+        rows: dict[str, Row] = {}
         for name, row in state["clients"].items():
             if row["failure"]:
                 continue
-            record = census.record(name)
-            if row.get("keyless"):
-                record = dataclasses.replace(record, key_hash="")
+            try:
+                record = census.record(name)
+            except FleetError as error:
+                rows[name] = _failed(name, error)
+                continue
             wanted.append((_desired(name, fleet[name], row, name in replace), record))
         keys = Keys(api, self._store, self.config["name"], account, self.check)
-        rows = reconcile(keys, wanted, _failed)
-        self.take(state, rows)
+        rows.update(reconcile(keys, wanted, lambda desired, error: _failed(desired.client, error)))
         if not self.check:
-            self._remember(state, [record for _desired_one, record in wanted])
+            for _desired_one, record in wanted:
+                self._remember(state["clients"][record.client], rows[record.client], record)
+        self.take(state, rows)
         diff = [
             difference(name, row["before"], row["after"])
             for name, row in rows.items()
-            if row.get("changed")
+            if row.get("changed") and not row.get("failed")
         ]
         return self.result(state, rows, diff)
 
-    def _remember(self, state: State, before: list[Record]) -> None:
+    def _remember(self, row: Row, news: Row, seen: Record) -> None:
         """Write down what is in effect now, where it is not written down yet."""
-        for seen in before:
-            row = state["clients"][seen.client]
-            if row["failure"] or row["state"] == "absent":
-                continue
-            saved = self._store.record(seen.client) or seen
-            in_effect = dict(zip(row["models"], row["slugs"], strict=True))
+        if news.get("failed"):
+            return
+        try:
+            saved = self._store.record(seen.client)
+            if saved is None and row["state"] == "absent":
+                return
+            old = saved or seen
+            slugs = row.get("slugs") or []
+            in_effect = dict(zip(row["models"], slugs, strict=True)) if slugs else {}
             now = dataclasses.replace(
                 seen,
-                key_hash=saved.key_hash,
-                generation=saved.generation,
-                attempt=saved.attempt,
-                superseded=saved.superseded,
-                proven=saved.proven,
-                models={**saved.models, **in_effect},
+                key_hash=old.key_hash,
+                generation=old.generation,
+                attempt=old.attempt,
+                superseded=old.superseded,
+                proven=old.proven,
+                models={**old.models, **in_effect},
             )
-            if now != saved or self._store.record(seen.client) is None:
+            if now != saved:
                 self._store.save_record(now)
+        except FleetError as error:
+            news.update(failed=True, failure=error.failure())
 
-    def _retire(self, state: State) -> dict[str, Any]:
+    def _retire(self, state: State, api: OpenRouter) -> dict[str, Any]:
         """Delete the keys that a newer one replaced, once that one is proven."""
         found: dict[str, Row] = {}
         for name, row in state["clients"].items():
-            record = self._store.record(name)
-            if row["failure"] or record is None or not record.superseded:
-                continue
-            found[name] = {"changed": True}
-            if self.check:
+            if row["failure"]:
                 continue
             try:
+                record = self._store.record(name)
+                if record is None or not record.superseded or not record.proven:
+                    continue
+                found[name] = {"changed": True}
+                if self.check:
+                    continue
                 for key_hash in record.superseded:
-                    self.management().delete_key(key_hash)
+                    api.delete_key(key_hash)
                 self._store.save_record(dataclasses.replace(record, superseded=[]))
             except FleetError as error:
-                found[name] = {"failed": True, "failure": error.failure()}
+                found[name] = _failed(name, error)
         self.take(state, found)
         return self.result(state, found)
 
@@ -103,10 +118,11 @@ def _desired(name: str, client: dict[str, Any], row: Row, replace: bool) -> Desi
         limit_reset=client["limit_reset"],
         slugs=row.get("slugs", []),
         replace=replace,
+        held=row.get("held"),
     )
 
 
-def _failed(desired: Desired, error: FleetError) -> Row:
-    if not error.where:
-        error.where = f"client {desired.client}"
-    return {"changed": False, "failed": True, "failure": error.failure()}
+def _failed(name: str, error: FleetError) -> Row:
+    failure = error.failure()
+    failure["where"] = failure["where"] or f"client {name}"
+    return {"changed": False, "failed": True, "failure": failure}

@@ -40,9 +40,9 @@ class ActionModule(Stage):
         secrets: dict[str, dict[str, str]] = {}
         broken: dict[str, Row] = {}
         clients: dict[str, dict[str, Any]] = {}
-        for name, client, row in self.mine(state):
+        for name, client, _row in self.mine(state):
             try:
-                secrets[name] = self._store.secrets(name)
+                secrets[name] = self._secrets(name)
                 clients[name] = client
             except FleetError as error:
                 broken[name] = {"failed": True, "failure": error.failure()}
@@ -63,6 +63,16 @@ class ActionModule(Stage):
         self.take(state, found)
         self.warn(state, found)
         return self.result(state, {})
+
+    def _secrets(self, name: str) -> dict[str, str]:
+        secrets = self._store.secrets(name)
+        if "api_key" not in secrets:
+            raise FleetError(
+                "the store holds no key of this client, so there is nothing to prove",
+                self._store.secrets_path(name),
+                f"run mai.fleet.site -e fleet_select={name}",
+            )
+        return secrets
 
     def _wanted(self) -> list[str]:
         return [gate for gate in ("chat", "fence") if self.option(gate)]

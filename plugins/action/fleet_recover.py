@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import KeyName
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256, unseal
-from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import Census
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
 
 _PAD_BYTES = 512
@@ -41,26 +39,27 @@ class ActionModule(Stage):
         found: dict[str, Row] = {}
         for name, row in answer["clients"].items():
             if row.get("sealed"):
-                found[name] = self._recover(name, unseal(row["sealed"], pads[name]))
-        for name, row in found.items():
-            state["clients"][name]["keyless"] = not row.get("changed", False)
+                secret = unseal(row["sealed"], pads[name])
+                found[name] = self._recover(name, state["clients"][name], secret)
         self.take(state, found)
         return self.result(state, {**answer["clients"], **found})
 
     def _lost(self, state: State) -> list[str]:
-        """The clients of which no secret is in the store, whatever their records say."""
+        """The clients of which no secret is in the store, whatever their records say.
+
+        Their rows have ``held``: the hash of the secret that the server has, empty for none.
+        """
         lost = []
         for name, _client, row in self.mine(state):
             try:
-                row["keyless"] = "api_key" not in self._store.secrets(name)
+                if "api_key" not in self._store.secrets(name):
+                    row["held"] = ""
+                    lost.append(name)
             except FleetError as error:
                 self.fail(state, [name], error)
-                continue
-            if row["keyless"]:
-                lost.append(name)
         return lost
 
-    def _recover(self, name: str, secret: str) -> Row:
+    def _recover(self, name: str, row: Row, secret: str) -> Row:
         """Put the secret back if it is that of a living key of this client."""
         try:
             key = self.management().key(sha256(secret))
@@ -74,15 +73,9 @@ class ActionModule(Stage):
                     "find out how it came there; keys of two clients must never be mixed",
                 )
             if not self.check:
-                census = Census(self.config, self.fleet(), set(), self._store)
-                record = census.record(name)
                 self._store.save_secrets(name, {**self._store.secrets(name), "api_key": secret})
-                self._store.save_record(
-                    dataclasses.replace(
-                        record, key_hash=key.hash, generation=mark.generation, attempt=None
-                    )
-                )
-            text = "the key's secret was not in the store; it was put back from the server"
+            row["held"] = key.hash
+            text = "the key's secret is not in the store; it is put back from the server"
             return {"changed": True, "warnings": [text]}
         except FleetError as error:
             return {"failed": True, "failure": error.failure()}
