@@ -80,8 +80,10 @@ def plugin(name: str) -> Any:
 
 def package(name: str, folder: Path) -> Path:
     """The unpacked files of a Debian package; nothing is installed."""
-    folder.chmod(0o755)
-    subprocess.run(["apt-get", "download", name], cwd=folder, check=True, capture_output=True)
+    download = ["apt-get", "download", name]
+    if subprocess.run(download, cwd=folder, check=False, capture_output=True).returncode != 0:
+        subprocess.run(["apt-get", "update"], check=True, capture_output=True)
+        subprocess.run(download, cwd=folder, check=True)
     (archive,) = folder.glob("*.deb")
     subprocess.run(["dpkg", "-x", str(archive), str(folder / "tree")], check=True)
     return folder / "tree"
@@ -244,15 +246,14 @@ class Server:
         return f"http://127.0.0.1:{self.clients[name]['port']}"
 
     def clean(self) -> None:
-        for container in self.engine.containers.list(all=True):
-            if str(container.name).startswith(self.prefix):
-                container.remove(force=True)
-        for network in self.engine.networks.list():
-            if str(network.name).startswith(self.prefix):
-                network.remove()
-        for volume in self.engine.volumes.list():
-            if volume.name.startswith(self.prefix):
-                volume.remove()
+        named: dict[str, Any] = {"name": self.prefix}
+        # Others may remove containers of theirs while this list is made.
+        for container in self.engine.containers.list(True, filters=named, ignore_removed=True):
+            container.remove(force=True)
+        for network in self.engine.networks.list(filters=named):
+            network.remove()
+        for volume in self.engine.volumes.list(filters=named):
+            volume.remove()
 
 
 def render(template: str, variables: dict[str, Any]) -> str:
@@ -409,7 +410,7 @@ def test_another_image_under_the_same_name_makes_a_new_container(
     server: Server, busybox: bytes
 ) -> None:
     image = f"mai-fleet-test/moving:{secrets.token_hex(4)}"
-    tiny_image(server.engine, busybox, image)
+    first = tiny_image(server.engine, busybox, image, "first")
     name = server.client("one", image=image)
     try:
         (old,) = server.up(name)
@@ -422,6 +423,7 @@ def test_another_image_under_the_same_name_makes_a_new_container(
     finally:
         server.clean()
         server.engine.images.remove(image)
+        server.engine.images.remove(first)
 
 
 @pytest.mark.parametrize("how", ["stop", "pause", "kill"])
