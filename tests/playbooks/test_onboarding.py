@@ -42,7 +42,7 @@ def test_yes(operator: Operator) -> None:
         "spending_limit": 50,
         "admin_email": "it@lodz.example",
     }
-    plan, deed = run.output.split("TASK [Read the answer]")
+    plan, deed = run.output.split("TASK [mai.fleet.onboard : Read the answer]")
     assert "+key: a new key" in plan
     assert f"+ORGANIZATION_NAME='{COMPANY}'" in plan
     assert operator.keys()[NAME]["limit"] == 50
