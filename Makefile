@@ -24,7 +24,7 @@ lint: ## the quick part of it: style, types, playbooks, documentation, changelog
 sanity: ## ansible-test sanity
 	@tools/test sanity
 
-units: ## the unit tests
+units: ## the unit tests, and those of playbooks against the simulator
 	@tools/test units
 
 integration: ## the integration tests: real Docker, real Open WebUI
