@@ -169,17 +169,19 @@ class Keys:
         guardrail = self._account.guardrails.get(desired.client)
         if desired.state == "absent":
             return self._absent(record, live, current, guardrail)
+        kept = None if desired.replace else current
+        others = [key for key in live if key is not kept]
+        if desired.suspended and not self._check:
+            # Also a key whose secret is lost, or that a newer one replaces: whatever else is wrong.
+            for key in others:
+                if not key.disabled:
+                    self._api.update_key(key.hash, {"disabled": True})
         warnings = self._doubts(desired, record, live, current)
         if current is not None and current.hash != record.key_hash:
             record = self._adopt(record, current)
             warnings.append(f"the record did not know the key that is stored, {current.name}")
-        kept = None if desired.replace else current
-        older = [
-            key
-            for key in live
-            if key is not kept and (desired.replace or key.hash in record.superseded)
-        ]
-        before = self._view(desired, current, guardrail, older)
+        older = [key for key in others if desired.replace or key.hash in record.superseded]
+        before = self._view(desired, current, guardrail, others)
         after = {
             "key": before["key"] if kept else "a new key",
             "spending_limit": "unlimited" if desired.limit is None else desired.limit,
@@ -217,12 +219,12 @@ class Keys:
         return adopted
 
     def _view(
-        self, desired: Desired, key: Key | None, guardrail: Guardrail | None, older: list[Key]
+        self, desired: Desired, key: Key | None, guardrail: Guardrail | None, others: list[Key]
     ) -> dict[str, Any]:
         """What there is. A suspended client is disabled when all its keys are."""
         fenced = bool(key and guardrail and self._account.assignments.get(key.hash) == guardrail.id)
         allowed = guardrail.allowed_models if guardrail else None
-        alive = desired.suspended and not all(other.disabled for other in older)
+        alive = desired.suspended and not all(other.disabled for other in others)
         return {
             "key": fingerprint_of(key.hash) if key else None,
             "spending_limit": _limit(key),
@@ -274,9 +276,8 @@ class Keys:
 
         Only whoever is suspended does not wait for a fence.
         """
-        if desired.suspended:
-            for key in [*older, *([current] if current else [])]:
-                self._settle(key, desired)
+        if current and desired.suspended:
+            self._settle(current, desired)
         if current is None:
             name, attempted = self._attempt(record, older)
             guardrail = self._fence(desired, guardrail)

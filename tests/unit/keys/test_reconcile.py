@@ -412,6 +412,23 @@ def test_a_suspended_client_has_no_older_key_to_go_on_with(bench: Bench) -> None
     assert not bench.one(desired(state="suspended"))["changed"]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_suspended_disables_a_key_that_is_none_of_the_clients_any_more(
+    bench: Bench, known: bool
+) -> None:
+    """Whoever has its secret: a stray key, or the only one whose secret is lost."""
+    bench.one(desired())
+    if known:
+        bench.quietly("POST", "/keys", {"name": f"mai/{FLEET}/acme/g7/01234567", "limit": 3})
+        assert "is alive" in bench.one(desired(state="suspended"))["warnings"][0]
+        assert bench.living()[1]["limit"] == 3
+    else:
+        lose_secret(bench)
+        failure = bench.failure(desired(state="suspended", held=""))
+        assert "neither in the store nor on the server" in failure["what"]
+    assert all(key["disabled"] for key in bench.living())
+
+
 def test_suspended_and_replaced_in_one_run(bench: Bench) -> None:
     bench.one(desired())
     bench.one(desired(state="suspended", replace=True))
@@ -668,6 +685,7 @@ CHECKS: list[tuple[Callable[[Bench], None], Row]] = [
     (recordless, {"state": "suspended"}),
     (keyless, {}),
     (replaced, {"state": "suspended"}),
+    (replaced, {"state": "suspended", "replace": True}),
     (replaced, {"state": "absent"}),
 ]
 
