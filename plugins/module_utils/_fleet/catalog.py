@@ -115,6 +115,7 @@ class Catalog:
                 for model in self._models.values()
                 if ":" not in model.id
                 and not model.alias
+                and not model.leaving
                 and model.canonical not in barred
                 and (model.cost(1, 1) or 0) > 0
             ]

@@ -207,6 +207,7 @@ def test_the_cheapest_is_cheap_plain_and_priced() -> None:
                 "0.0000001",
                 architecture={"output_modalities": ["image", "text"]},
             ),
+            priced("a/leaving", "0.0000001", "0.0000001", expiration_date="2026-12-31"),
             priced("a/second", "0.000003", "0.000003"),
             priced("a/first", "0.000002", "0.000002"),
         ]
