@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import SECRET
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import image_reference
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
 
@@ -20,15 +21,8 @@ class ActionModule(Stage):
         state: State = self.option("state")
         images_changed = self._images(state)
         clients = [
-            {
-                "name": name,
-                "state": "absent" if row["state"] == "absent" else "present",
-                "digest": row.get("digest", ""),
-                "image": image_reference(self.config, client["version"]),
-                "port": row["port"],
-            }
+            self._wanted(name, client, row)
             for name, client, row in self.mine(state, ("present", "suspended", "absent"))
-            if row["instance"] == "webui" or row["state"] == "absent"
         ]
         answer = self.on_server(
             state,
@@ -40,6 +34,7 @@ class ActionModule(Stage):
                     "fleet": self.config["name"],
                     "clients": clients,
                     "known": sorted(self.fleet()),
+                    "secret_names": SECRET,
                     "pool": self.option("pool"),
                     "timeout": self.option("timeout"),
                 },
@@ -49,6 +44,19 @@ class ActionModule(Stage):
         result["changed"] = result["changed"] or images_changed
         result["unlisted"] = sorted({*state["unlisted"], *answer.get("unlisted", [])})
         return result
+
+    def _wanted(self, name: str, client: dict[str, Any], row: Row) -> dict[str, Any]:
+        # A client may have had an instance before its file said that it has none.
+        if row["state"] == "absent" or row["instance"] == "none":
+            return {"name": name, "state": "absent"}
+        return {
+            "name": name,
+            "state": "present",
+            "digest": row["digest"],
+            "image": image_reference(self.config, client["version"]),
+            "port": row["port"],
+            "subnet": row["subnet"],
+        }
 
     def _images(self, state: State) -> bool:
         """Every version's image on the server; a version that cannot be had fails its clients."""

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleError
 from ansible.template import trust_as_template
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
@@ -125,7 +126,7 @@ class ActionModule(Stage):
         text = self._env(variables)
         if client["instance"] == "none":
             return {".env": text}
-        row["digest"] = boot_digest(self._compose(variables), text)
+        row["digest"] = boot_digest(_meaning(self._compose(variables), name), text)
         return {".env": text, "compose.yml": self._compose({**variables, "digest": row["digest"]})}
 
     def _plain(self, value: Any, name: str, client: dict[str, Any]) -> str:
@@ -152,3 +153,15 @@ class ActionModule(Stage):
                 raise FleetError(f"cannot be rendered: {error}", path) from error
 
         return render
+
+
+def _meaning(compose: str, name: str) -> str:
+    """What a compose file says, whatever its comments and its layout."""
+    try:
+        return json.dumps(yaml.safe_load(compose), sort_keys=True)
+    except (yaml.YAMLError, TypeError) as error:
+        raise FleetError(
+            f"the compose file that the template makes is not YAML: {error}",
+            f"client {name}, compose.yml",
+            "mend the template that files_compose_template names",
+        ) from error
