@@ -131,9 +131,9 @@ class Stage(ActionBase):
 
     # Clients
 
-    def mine(self, state: State, states: Iterable[str] = ("present", "suspended")) -> Iterator[
-        tuple[str, dict[str, Any], Row]
-    ]:
+    def mine(
+        self, state: State, states: Iterable[str] = ("present", "suspended")
+    ) -> Iterator[tuple[str, dict[str, Any], Row]]:
         """This server's clients that are still in the run: name, client, row."""
         for name, row in state["clients"].items():
             if row["server"] == self.host and not row["failure"] and row["state"] in states:
@@ -188,7 +188,9 @@ class Stage(ActionBase):
                 "bring it back and run again; the other servers are done",
             ) from error
         if answer.get("failed"):
-            failure = answer.get("failure") or {"what": answer.get("msg", "the module failed")}
+            failure: dict[str, str] = answer.get("failure") or {
+                "what": str(answer.get("msg", "the module failed"))
+            }
             where = f"server {self.host}"
             if failure.get("where"):
                 where = f"{where}, {failure['where']}"
