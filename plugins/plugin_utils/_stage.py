@@ -176,7 +176,7 @@ class Stage(ActionBase):
         :raises FleetError: the server as a whole cannot do it
         """
         try:
-            answer = dict(
+            answer: dict[str, Any] = dict(
                 self._execute_module(
                     module_name=f"mai.fleet.{module}", module_args=options, task_vars=self._vars
                 )

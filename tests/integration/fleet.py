@@ -189,7 +189,7 @@ class Fleet:
 
     def clean(self) -> None:
         """Remove what Docker holds of this fleet, also after a failure."""
-        label = {"label": f"mai.fleet.fleet={self.NAME}"}
+        label: dict[str, Any] = {"label": f"mai.fleet.fleet={self.NAME}"}
         projects = set()
         for container in self.docker.containers.list(all=True, filters=label):
             projects.add(container.labels["com.docker.compose.project"])
@@ -200,7 +200,7 @@ class Fleet:
         }
         projects |= {file.stem for file in (self.home / "inventory" / "clients").glob("*.yml")}
         for project in projects:
-            mine = {"label": f"com.docker.compose.project={project}"}
+            mine: dict[str, Any] = {"label": f"com.docker.compose.project={project}"}
             for network in self.docker.networks.list(filters=mine):
                 network.remove()
             for volume in self.docker.volumes.list(filters=mine):
