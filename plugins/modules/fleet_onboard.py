@@ -16,13 +16,11 @@ description:
     An existing file is never overwritten.
 options:
   organization:
-    description: The company's name.
+    description: The company's name. Required, unless O(withdraw).
     type: str
-    required: true
   admin_email:
-    description: The address of the client's first administrator.
+    description: The address of the client's first administrator. Required, unless O(withdraw).
     type: str
-    required: true
   plan:
     description: The client's plan. Empty for none.
     type: str

@@ -10,9 +10,12 @@ Playbooks are run as a person runs them, as commands in a directory. Clients get
 from __future__ import annotations
 
 import os
+import pty
 import re
+import select
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,6 +187,34 @@ class Operator:
         run = self.site(*arguments, **environment)
         assert run.status == 0, run.output
         return run
+
+    def converse(self, *command: str, answers: dict[str, str]) -> Run:
+        """A command at a terminal, where somebody answers each question once it is asked."""
+        mine, terminal = pty.openpty()
+        process = subprocess.Popen(
+            ("setsid", "--ctty", "--wait", *command),
+            cwd=self.desk,
+            env=self.environment,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        waiting = dict(answers)
+        seen = ""
+        deadline = time.monotonic() + PATIENCE
+        try:
+            while select.select([mine], [], [], max(0, deadline - time.monotonic()))[0]:
+                try:
+                    seen += os.read(mine, 4096).decode("utf-8", "replace")
+                except OSError:  # The other side has gone, which is how a terminal ends.
+                    break
+                for question in [question for question in waiting if question in seen]:
+                    os.write(mine, f"{waiting.pop(question)}\r".encode())
+        finally:
+            process.kill() if time.monotonic() >= deadline else None
+            os.close(mine)
+        return Run(process.wait(), seen)
 
     # What can be seen afterwards
 

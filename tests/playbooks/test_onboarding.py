@@ -63,6 +63,36 @@ def test_no(operator: Operator) -> None:
     assert not (operator.desk / "state").exists()
 
 
+QUESTIONS = {
+    "Organization": COMPANY,
+    "Plan": "gold",
+    "Limit in USD": "",
+    "E-mail of the administrator": "it@lodz.example",
+}
+
+
+def converse(operator: Operator, last: str) -> Run:
+    return operator.converse(
+        *("ansible-playbook", "mai.fleet.onboard", *operator.SOURCES),
+        answers={**QUESTIONS, "Do this for": last},
+    )
+
+
+def test_a_conversation_that_ends_with_yes(operator: Operator) -> None:
+    run = converse(operator, "yes")
+    assert run.status == 0, run.output
+    assert operator.keys()[NAME]["limit"] == 100
+    assert f"ORGANIZATION_NAME='{COMPANY}'" in operator.env(NAME)
+
+
+def test_a_conversation_that_comes_to_nothing(operator: Operator) -> None:
+    operator.simulator.set_credit(0)
+    run = converse(operator, "yes")
+    assert run.failed
+    assert run.says("was taken back")
+    assert files(operator) == set()
+
+
 def test_nobody_there_to_answer(operator: Operator) -> None:
     """No terminal and no answer is a no, never a yes."""
     run = onboard(operator)
