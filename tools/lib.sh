@@ -44,15 +44,17 @@ stop_jobs() {
 }
 trap stop_jobs EXIT
 
-# ticking LABEL COMMAND…: runs it, and says every 15 s that it goes on.
+# ticking LABEL COMMAND…: runs it, and says every 15 s that it goes on. COMMAND checks its own steps:
+# set -e has no effect in it.
 ticking() {
-    local label=$1 started=$SECONDS ticker
+    local label=$1 started=$SECONDS ticker status=0
     shift
     while sleep 15; do say "$label … $((SECONDS - started)) s"; done &
     ticker=$!
-    "$@"
+    "$@" || status=$?
     stop_tree "$ticker"
     wait "$ticker" 2>/dev/null || true
+    return "$status"
 }
 
 need_root() {
