@@ -40,14 +40,14 @@ class ActionModule(Stage):
         self._env = self._template(self.option("env_template"))
         clients = []
         payload: dict[str, dict[str, str]] = {}
-        secret_names = set() if self.check else set(SECRET)
+        secret_names = set(SECRET)
         broken: dict[str, Row] = {}
         for name, client, row in self.mine(state, ("present", "suspended", "absent")):
             try:
                 if row["state"] != "absent":
                     secrets = self._secrets(name, row)
                     payload[name] = self._render(name, client, row, secrets)
-                    secret_names |= set(client["env"]) | set(SECRET if secrets["stored"] else ())
+                    secret_names |= set(client["env"])
             except FleetError as error:
                 broken[name] = {"failed": True, "failure": error.failure()}
                 continue
@@ -69,7 +69,7 @@ class ActionModule(Stage):
         )
         return self.result(state, {**broken, **answer["clients"]}, answer.get("diff"))
 
-    def _secrets(self, name: str, row: Row) -> dict[str, Any]:
+    def _secrets(self, name: str, row: Row) -> dict[str, str]:
         """What the client's files carry. In check mode a new client has words in their place."""
         stored = self._store.secrets(name)
         record = self._store.record(name)
@@ -86,10 +86,10 @@ class ActionModule(Stage):
             self._match(name, secrets["api_key"], record.key_hash)
         if self.check:
             new = {key: f"(new {key})" for key in secrets if key not in stored}
-            return {**secrets, **new, "stored": not new}
+            return {**secrets, **new}
         if secrets != stored:
             self._store.save_secrets(name, secrets)
-        return {**secrets, "stored": True}
+        return secrets
 
     def _match(self, name: str, api_key: str, key_hash: str) -> None:
         if sha256(api_key) != key_hash:
@@ -101,7 +101,7 @@ class ActionModule(Stage):
             )
 
     def _render(
-        self, name: str, client: dict[str, Any], row: Row, secrets: dict[str, Any]
+        self, name: str, client: dict[str, Any], row: Row, secrets: dict[str, str]
     ) -> dict[str, str]:
         record = self._store.record(name)
         env = build(

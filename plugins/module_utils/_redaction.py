@@ -17,6 +17,10 @@ from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerpr
 
 # What is a secret wherever it stands: OpenRouter keys, and the tokens of Open WebUI's sessions.
 _SHAPES = r"sk-or-[\w-]{6,}|eyJ[\w-]+\.[\w-]+\.[\w-]+"
+# What stands in check mode for a secret that does not exist yet.
+_TO_COME = re.compile(r"\(new [a-z_]+\)")
+# Shorter values are hidden in their own line only: `true` in a whole log says nothing.
+_TELLING = 8
 
 
 class Redactor:
@@ -46,13 +50,19 @@ class Redactor:
         if entry is None and any(name in line for name in names):
             return "# (a comment that names a secret)"
         if entry is not None and entry[0] in names and entry[1]:
+            if _TO_COME.fullmatch(entry[1]):
+                return line
             return f"{entry[0]}={fingerprint(entry[1])}"
         return self.text(line)
 
 
 def secret_values(env: dict[str, str], names: Collection[str]) -> list[str]:
-    """The values of an ``.env`` file that may not be shown."""
-    return [value for name, value in env.items() if name in names]
+    """The values of an ``.env`` file that may be shown nowhere."""
+    return [
+        value
+        for name, value in env.items()
+        if name in names and len(value) >= _TELLING and not _TO_COME.fullmatch(value)
+    ]
 
 
 def _forms(value: str) -> set[str]:

@@ -172,14 +172,18 @@ def _diff(
     path: Path, found: Found, wanted: Contents, secret_names: Collection[str]
 ) -> list[dict[str, str]]:
     """Both sides of each file that changes, without secrets."""
-    values = _secret_values(wanted, secret_names)
+    new = _env(wanted)
+    values = secret_values(new, secret_names)
     try:
-        values += _secret_values(found.contents, secret_names)
+        old = _env(found.contents)
     except ValueError:
         # Nobody can tell which parts of these files are secret.
         before = dict.fromkeys(found.contents, "(content not shown)\n")
     else:
-        before = _shown(found.contents, values, secret_names)
+        # Of a variable that is given up nobody says any more whether it is secret.
+        names = {*secret_names, *(old.keys() - new.keys())}
+        values += secret_values(old, names)
+        before = _shown(found.contents, values, names)
     after = _shown(wanted, values, secret_names)
     parts = []
     for name in NAMES:
@@ -198,8 +202,8 @@ def _diff(
     return parts
 
 
-def _secret_values(contents: Contents, secret_names: Collection[str]) -> list[str]:
-    return secret_values(_dotenv.parse(contents.get(ENV, b"").decode("utf-8")), secret_names)
+def _env(contents: Contents) -> dict[str, str]:
+    return _dotenv.parse(contents.get(ENV, b"").decode("utf-8"))
 
 
 def _shown(

@@ -127,6 +127,24 @@ def test_a_diff_shows_fingerprints_on_both_sides(write: Run) -> None:
     assert result["diff"][0]["before"] == f"# {fingerprint(OLD_KEY)} {fingerprint(PASSWORD)}\n"
 
 
+@pytest.mark.parametrize("texts", [TEXTS, None])
+def test_a_variable_that_is_given_up_is_not_shown(write: Run, texts: Any) -> None:
+    """Nobody says any more that it was secret."""
+    write({"acme": {**TEXTS, ".env": ENV + "SMTP_PASSWORD='given up'\n"}})
+    result = write({"acme": texts})
+    assert "given up" not in json.dumps(result)
+    assert f"SMTP_PASSWORD={fingerprint('given up')}" in result["diff"][-1]["before"]
+
+
+def test_a_secret_that_is_still_to_come_is_shown_as_such(write: Run) -> None:
+    """As in check mode, where the store was lost and the server has files."""
+    write({"acme": TEXTS})
+    coming = {**TEXTS, ".env": "ADMIN_PASSWORD='(new admin_password)'\n"}
+    env = write({"acme": coming}, check=True)["diff"][0]
+    assert env["after"] == "ADMIN_PASSWORD='(new admin_password)'\n"
+    assert f"ADMIN_PASSWORD={fingerprint(PASSWORD)}\n" in env["before"]
+
+
 def test_old_files_that_nobody_understands_are_not_shown(base: Path, write: Run) -> None:
     write({"acme": TEXTS})
     (base / "acme" / ".env").write_text("OPENROUTER_API_KEY='a secret\nof two lines'\n")

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 from ansible_collections.mai.fleet.plugins.module_utils._dotenv import quote as env_quote
-from ansible_collections.mai.fleet.plugins.module_utils._redaction import Redactor
+from ansible_collections.mai.fleet.plugins.module_utils._redaction import Redactor, secret_values
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint
 
 SECRET = "pa$s'w\"ö\\rd/1"
@@ -62,3 +62,10 @@ def test_hides_named_values_of_an_env_file() -> None:
         "# (a comment that names a secret)\n"
         f"KEY={fingerprint('hidden')}\nEMPTY=''\nOTHER='shown {fingerprint('hidden')}'\n"
     )
+
+
+def test_a_short_value_is_hidden_in_its_own_line_only() -> None:
+    text = "SWITCH='true'\nOTHER='true'\n"
+    values = secret_values({"SWITCH": "true", "OTHER": "true"}, ["SWITCH"])
+    shown = Redactor(values).env(text, ["SWITCH"])
+    assert shown == f"SWITCH={fingerprint('true')}\nOTHER='true'\n"
