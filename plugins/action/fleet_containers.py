@@ -24,6 +24,10 @@ class ActionModule(Stage):
             self._wanted(name, client, row)
             for name, client, row in self.mine(state, ("present", "suspended", "absent"))
         ]
+        fleet = self.fleet()
+        # A client with a mistake in its file has a file.
+        known = {*fleet, *(error["client"] for error in self._vars["fleet_errors"])}
+        own = {variable for client in fleet.values() for variable in client["env"]}
         answer = self.on_server(
             state,
             [client["name"] for client in clients],
@@ -33,8 +37,8 @@ class ActionModule(Stage):
                     "directory": self.config["directory"],
                     "fleet": self.config["name"],
                     "clients": clients,
-                    "known": sorted(self.fleet()),
-                    "secret_names": SECRET,
+                    "known": sorted(known),
+                    "secret_names": sorted({*SECRET, *own}),
                     "pool": self.option("pool"),
                     "timeout": self.option("timeout"),
                 },
