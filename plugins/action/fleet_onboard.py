@@ -90,7 +90,7 @@ class ActionModule(Stage):
             "server": self._given("server") or self._server(path),
             "plan": self._given("plan"),
             # As YAML would read it, so that the file says a number and not a text.
-            "spending_limit": yaml.safe_load(limit) if limit else "",
+            "spending_limit": _as_yaml(limit) if limit else "",
             "admin_email": self._given("admin_email"),
         }
         optional = ("plan", "spending_limit")
@@ -130,6 +130,13 @@ class ActionModule(Stage):
             raise FleetError("the inventory holds no server", "server", "name one in servers.yml")
         busy = [client["server"] for client in self.fleet().values()]
         return min(servers, key=lambda server: (busy.count(server), server))
+
+
+def _as_yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def name_of(organization: str) -> str:

@@ -9,6 +9,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import CONNECTION_TAGS
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.key_proof import (
@@ -38,16 +39,18 @@ class ActionModule(Stage):
             return self.result(state, {})
         paid = self._paid(state)
         secrets: dict[str, dict[str, str]] = {}
+        apis: dict[str, OpenRouter] = {}
         broken: dict[str, Row] = {}
         clients: dict[str, dict[str, Any]] = {}
         for name, client, _row in self.mine(state):
             try:
                 secrets[name] = self._secrets(name)
+                apis[name] = self.openrouter(secrets[name]["api_key"])
                 clients[name] = client
             except FleetError as error:
                 broken[name] = {"failed": True, "failure": error.failure()}
         self.take(state, broken)
-        proofs = self._keys(state, clients, secrets, paid)
+        proofs = self._keys(state, clients, apis, paid)
         answer = self._instances(state, clients, secrets, paid, proofs)
         found = {**broken}
         for name in clients:
@@ -59,7 +62,9 @@ class ActionModule(Stage):
             row["unpaid"] = sorted(set(self._wanted()) - set(paid.get(name, ())))
             found[name] = _verdict(row)
             if not found[name].get("failed") and name in paid:
-                self._proven(name, clients[name], row)
+                # Of a client whose cap is used up the paid gates say nothing.
+                made = [] if proofs[name].exhausted else paid[name]
+                self._proven(name, clients[name], row, made)
         self.take(state, found)
         self.warn(state, found)
         return self.result(state, {})
@@ -88,7 +93,9 @@ class ActionModule(Stage):
             if row["failure"] or row["state"] == "absent":
                 continue
             record = self._store.record(name)
-            known = record and record.proven == digest(self.client(name, row), row, record)
+            known = record is not None and _covers(
+                record.proven, digest(self.client(name, row), row, record), self._wanted()
+            )
             if self.option("scope") == "changed" and known and not row["changed"]:
                 continue
             cost = row["cost"] if self._wanted() else 0.0
@@ -102,7 +109,7 @@ class ActionModule(Stage):
         self,
         state: State,
         clients: dict[str, dict[str, Any]],
-        secrets: dict[str, dict[str, str]],
+        apis: dict[str, OpenRouter],
         paid: dict[str, list[str]],
     ) -> dict[str, Proof]:
         def one(name: str) -> Proof:
@@ -116,7 +123,7 @@ class ActionModule(Stage):
                 fence_model=row["fence_model"],
             )
             return prove(
-                self.openrouter(secrets[name]["api_key"]),
+                apis[name],
                 sold,
                 patience=float(self.option("patience")),
                 fence="fence" in paid.get(name, ()),
@@ -171,16 +178,23 @@ class ActionModule(Stage):
                 {"clients": wanted, "pool": self.option("pool"), "secrets": json.dumps(payload)},
             ),
         )
-        keep_tokens(self._store, payload, answer["clients"])
+        self.take(state, keep_tokens(self._store, payload, answer["clients"]))
         return answer
 
-    def _proven(self, name: str, client: dict[str, Any], row: Row) -> None:
+    def _proven(self, name: str, client: dict[str, Any], row: Row, made: list[str]) -> None:
+        """Write down what was proven, and by which paid gates, unless that is known already."""
         record = self._store.record(name)
         if record is None:
             return
         proof = digest(client, row, record)
-        if record.proven != proof:
-            self._store.save_record(dataclasses.replace(record, proven=proof))
+        if not _covers(record.proven, proof, made):
+            self._store.save_record(dataclasses.replace(record, proven="+".join([proof, *made])))
+
+
+def _covers(proven: str, proof: str, gates: list[str]) -> bool:
+    """Whether a record says that this was proven, by these paid gates at least."""
+    known, *made = proven.split("+")
+    return known == proof and set(gates) <= set(made)
 
 
 def _verdict(row: Row) -> Row:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.mai.fleet.plugins.module_utils._errors import describe
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import public_url
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import fingerprint_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, merge
@@ -60,7 +60,11 @@ class ActionModule(Stage):
         }
 
     def _line(self, name: str, row: Row) -> dict[str, str]:
-        record = self.store().record(name)
+        try:
+            record = self.store().record(name)
+        except FleetError:
+            # The client's failure says so, and the others are in the table too.
+            record = None
         client = self.client(name, row)
         alive = row["state"] != "absent"
         served = alive and row["instance"] == "webui"
@@ -72,10 +76,10 @@ class ActionModule(Stage):
         return {
             "client": name,
             "state": _state(row),
-            "url": public_url(client, row["port"]) if served else "-",
+            "url": public_url(client, row["port"]) if served and row.get("port") else "-",
             "admin password": shown(self.store().secrets_path(name)) if served else "-",
             "key": fingerprint_of(record.key_hash) if record and record.key_hash else "-",
-            "limit": "unlimited" if limit is None else f"{limit:g} {client['limit_reset']}",
+            "limit": "unlimited" if limit is None else f"{limit:.12g} {client['limit_reset']}",
             "models": f"{proven}/{len(client['models'])}" if alive else "-",
             "gates": f"{passed}/{len(gates)}" if gates else "-",
         }

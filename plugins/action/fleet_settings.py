@@ -66,5 +66,5 @@ class ActionModule(Stage):
             ),
         )
         if not self.check:
-            keep_tokens(store, payload, answer["clients"])
+            self.take(state, keep_tokens(store, payload, answer["clients"]))
         return self.result(state, {**broken, **answer["clients"]}, answer.get("diff"))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openwebui import mint_token
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 
 #: Seconds. A token that has ended is minted anew without anybody noticing.
@@ -46,12 +47,15 @@ def image_reference(config: Mapping[str, Any], version: str) -> str:
 
 def keep_tokens(
     store: Store, payload: Mapping[str, Mapping[str, str]], rows: Mapping[str, Mapping[str, Any]]
-) -> None:
+) -> dict[str, dict[str, Any]]:
     """Store tokens for the accounts that the server had to look up again.
 
     The server reports who the accounts are; the same tokens that it minted for itself are minted
     here, so that no token ever travels back.
+
+    :returns: rows of the clients whose tokens could not be stored
     """
+    broken: dict[str, dict[str, Any]] = {}
     now = int(time.time())
     for name, row in rows.items():
         tokens = {
@@ -60,5 +64,10 @@ def keep_tokens(
             )
             for account, who in row.get("accounts", {}).items()
         }
-        if tokens:
+        if not tokens:
+            continue
+        try:
             store.save_secrets(name, {**store.secrets(name), **tokens})
+        except FleetError as error:
+            broken[name] = {"failed": True, "failure": error.failure()}
+    return broken
