@@ -209,7 +209,9 @@ def prepare_base(path: Path, create: bool) -> None:
                 f"expected a directory of uid {os.geteuid()} that nobody else can write to, "
                 f"found {_describe(status)}",
                 str(path),
-                f"chown {os.geteuid()} it and chmod go-w it, or choose another directory",
+                f"chown {os.geteuid()} it and chmod go-w it, or choose another directory"
+                if os.geteuid() == 0
+                else "run with become, or choose another directory",
             )
 
 

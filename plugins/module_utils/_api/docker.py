@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import os
 import re
@@ -298,11 +299,10 @@ def _error(status: int, message: str, where: str) -> ApiError:
 
 def silent(host: str, error: FleetError) -> FleetError:
     """What to say when the Engine does not answer at all."""
-    return FleetError(
-        f"Docker does not answer: {error.what}",
-        host,
-        "install and start Docker on this server, or correct docker_host",
-    )
+    todo = "install and start Docker on this server, or correct docker_host"
+    if error.what == os.strerror(errno.EACCES):
+        todo = "run with become"
+    return FleetError(f"Docker does not answer: {error.what}", host, todo)
 
 
 def explain(message: str) -> tuple[str, str]:
