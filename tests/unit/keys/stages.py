@@ -180,7 +180,7 @@ class Stages:
         action: Stage = module.ActionModule(
             task, connection, context, self.loader, Templar(self.loader), None
         )
-        action._execute_module = self._module  # type: ignore[method-assign]
+        action._execute_module = self._module  # type: ignore[method-assign, assignment]
         return action
 
     def _module(self, module_name: str, module_args: Row, task_vars: Row) -> Row:
