@@ -49,6 +49,8 @@ class Stage(ActionBase):
         self._vars = task_vars or {}
         # Ansible puts a host's variables together anew each time that it is asked.
         self._raw_vars: dict[str, dict[str, Any]] = {}
+        self._facts: dict[str, Any] = {}
+        self._warnings: list[Any] = []
         unknown = sorted(set(self._task.args) - set(self.OPTIONS))
         if unknown:
             return {**result, "failed": True, "msg": f"unknown options: {', '.join(unknown)}"}
@@ -58,6 +60,10 @@ class Stage(ActionBase):
             result.update(failed=True, msg=str(error), failure=error.failure())
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
+        if self._facts:
+            result["ansible_facts"] = self._facts
+        if self._warnings:
+            result["warnings"] = [*result.get("warnings", []), *self._warnings]
         return result
 
     def stage(self) -> dict[str, Any]:
@@ -187,6 +193,9 @@ class Stage(ActionBase):
                 f"server {self.host}",
                 "bring it back and run again; the other servers are done",
             ) from error
+        # Such as the Python that was found there: else every task would look for it again.
+        self._facts.update(answer.get("ansible_facts") or {})
+        self._warnings += answer.get("warnings") or []
         if answer.get("failed"):
             failure: dict[str, str] = answer.get("failure") or {
                 "what": str(answer.get("msg", "the module failed"))

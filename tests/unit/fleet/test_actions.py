@@ -5,17 +5,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
+from ansible.playbook.play_context import PlayContext
+from ansible.playbook.task import Task
+from ansible.plugins.loader import connection_loader
+from ansible.template import Templar
 from ansible_collections.mai.fleet.plugins.action.fleet_onboard import _as_yaml
 from ansible_collections.mai.fleet.plugins.action.fleet_proof import _covers
 from ansible_collections.mai.fleet.plugins.action.fleet_report import ActionModule as Report
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import resolve
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import keep_tokens
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
 
 FAILED = {"stage": "preflight", "what": "the server changed", "where": "", "todo": ""}
 ROW = {"server": "web1", "state": "present", "instance": "webui", "failure": FAILED}
@@ -102,3 +108,31 @@ def test_what_was_proven_with_fewer_gates_is_proven_again(
 @pytest.mark.parametrize("text", ["{", "[10", "a: b: c"])
 def test_a_limit_that_is_no_yaml_is_text(text: str) -> None:
     assert _as_yaml(text) == text
+
+
+class TwoModules(Stage):
+    OPTIONS = ()
+
+    def stage(self) -> dict[str, Any]:
+        self.call("instance_image", {})
+        self.call("instance_files", {})
+        return {"changed": False}
+
+
+def test_what_a_module_says_besides_its_answer_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The Python that was found on the server, for one, or every task would look for it again."""
+    context, loader = PlayContext(), DataLoader()
+    connection = connection_loader.get("local", context, os.devnull)
+    stage = TwoModules(Task(), connection, context, loader, Templar(loader), None)
+    said = {
+        "mai.fleet.instance_image": {"ansible_facts": {"discovered_interpreter_python": "/py"}},
+        "mai.fleet.instance_files": {"warnings": ["Docker does not answer"]},
+    }
+    monkeypatch.setattr(
+        stage, "_execute_module", lambda module_name, module_args, task_vars: said[module_name]
+    )
+    result = stage.run(task_vars={"inventory_hostname": "web1"})
+    assert result["ansible_facts"] == {"discovered_interpreter_python": "/py"}
+    assert result["warnings"] == ["Docker does not answer"]
