@@ -9,6 +9,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import CONNECTION_TAGS
@@ -80,7 +81,8 @@ class ActionModule(Stage):
         return secrets
 
     def _wanted(self) -> list[str]:
-        return [gate for gate in ("chat", "fence") if self.option(gate)]
+        # On the command line, `-e proof_chat=false` gives a text.
+        return [gate for gate in ("chat", "fence") if boolean(self.option(gate))]
 
     def _paid(self, state: State) -> dict[str, list[str]]:
         """The clients for which calls that may cost are made, within the run's budget.
