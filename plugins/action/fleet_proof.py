@@ -35,10 +35,10 @@ class ActionModule(Stage):
     def stage(self) -> dict[str, Any]:
         state: State = self.option("state")
         self._store = self.store()
-        if self.check:
-            # Nothing was done that could be proven, and a call would cost money.
+        if self.check and self.option("scope") == "changed":
+            # What would change cannot be proven yet.
             return self.result(state, {})
-        paid = self._paid(state)
+        paid = {} if self.check else self._paid(state)
         secrets: dict[str, dict[str, str]] = {}
         apis: dict[str, OpenRouter] = {}
         broken: dict[str, Row] = {}
@@ -180,7 +180,8 @@ class ActionModule(Stage):
                 {"clients": wanted, "pool": self.option("pool"), "secrets": json.dumps(payload)},
             ),
         )
-        self.take(state, keep_tokens(self._store, payload, answer["clients"]))
+        if not self.check:
+            self.take(state, keep_tokens(self._store, payload, answer["clients"]))
         return answer
 
     def _proven(self, name: str, client: dict[str, Any], row: Row, made: list[str]) -> None:

@@ -13,7 +13,8 @@ description:
   - >-
     Asks the instance as an admin and as an ordinary user, and OpenRouter with the client's own key.
   - >-
-    In check mode nothing is asked, because there may be nothing yet that could be proven.
+    In check mode nothing is asked with O(scope=changed), because what would change cannot be proven
+    yet. With O(scope=all) the gates that cost nothing are made.
 options:
   state:
     description: The state of the run, as the stage before gave it.
