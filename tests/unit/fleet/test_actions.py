@@ -130,9 +130,7 @@ def test_what_a_module_says_besides_its_answer_is_passed_on(
         "mai.fleet.instance_image": {"ansible_facts": {"discovered_interpreter_python": "/py"}},
         "mai.fleet.instance_files": {"warnings": ["Docker does not answer"]},
     }
-    monkeypatch.setattr(
-        stage, "_execute_module", lambda module_name, module_args, task_vars: said[module_name]
-    )
+    monkeypatch.setattr(stage, "_execute_module", lambda **how: said[how["module_name"]])
     result = stage.run(task_vars={"inventory_hostname": "web1"})
     assert result["ansible_facts"] == {"discovered_interpreter_python": "/py"}
     assert result["warnings"] == ["Docker does not answer"]
