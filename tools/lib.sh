@@ -65,8 +65,11 @@ apt_get() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@"
 }
 
-# apt_candidate PACKAGE: the version that apt would install, or nothing.
+# apt_candidate PACKAGE: the version that apt would install, or nothing. A new machine has no lists.
 apt_candidate() {
+    if ! compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null; then
+        apt_get update >/dev/null || true
+    fi
     apt-cache policy "$1" 2>/dev/null |
         awk '$1 == "Candidate:" && $2 != "(none)" { print $2 }'
 }
