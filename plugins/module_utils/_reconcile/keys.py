@@ -172,11 +172,14 @@ class Keys:
         kept = None if desired.replace else current
         others = [key for key in live if key is not kept]
         if desired.suspended and not self._check:
-            # Also a key whose secret is lost, or that a newer one replaces: whatever else is wrong.
-            for key in others:
-                if not key.disabled:
-                    self._api.update_key(key.hash, {"disabled": True})
+            self._suspend(desired, kept, others)
         warnings = self._doubts(desired, record, live, current)
+        if guardrail is None and not desired.slugs:
+            raise FleetError(
+                "no model of this client is left at OpenRouter, so there is nothing to allow",
+                f"client {desired.client}",
+                "give the client or its plan other models",
+            )
         if current is not None and current.hash != record.key_hash:
             record = self._adopt(record, current)
             warnings.append(f"the record did not know the key that is stored, {current.name}")
@@ -272,12 +275,7 @@ class Keys:
         guardrail: Guardrail | None,
         older: list[Key],
     ) -> str:
-        """Fence first, then the key, then the fence around it, then what the key may do.
-
-        Only whoever is suspended does not wait for a fence.
-        """
-        if current and desired.suspended:
-            self._settle(current, desired)
+        """Fence first, then the key, then the fence around it, then what the key may do."""
         if current is None:
             name, attempted = self._attempt(record, older)
             guardrail = self._fence(desired, guardrail)
@@ -293,12 +291,6 @@ class Keys:
 
     def _fence(self, desired: Desired, guardrail: Guardrail | None) -> Guardrail:
         slugs = list(dict.fromkeys(desired.slugs))
-        if guardrail is None and not slugs:
-            raise FleetError(
-                "no model of this client is left at OpenRouter, so there is nothing to allow",
-                f"client {desired.client}",
-                "give the client or its plan other models",
-            )
         if guardrail is None:
             text = f"mai.fleet {self._fleet}: {desired.organization}"[:1000]
             name = guardrail_name(self._fleet, desired.client)
@@ -306,6 +298,17 @@ class Keys:
         if slugs and set(guardrail.allowed_models or ()) != set(slugs):
             self._api.update_guardrail(guardrail.id, slugs)
         return guardrail
+
+    def _suspend(self, desired: Desired, kept: Key | None, others: list[Key]) -> None:
+        """Before all else and whatever is wrong: no key of the client works any more.
+
+        Not one whose secret is lost, nor one that a newer key replaces and a server may still have.
+        """
+        for key in others:
+            if not key.disabled:
+                self._api.update_key(key.hash, {"disabled": True})
+        if kept is not None:
+            self._settle(kept, desired)
 
     def _settle(self, key: Key, desired: Desired) -> None:
         changes: dict[str, Any] = {}
