@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -31,6 +32,11 @@ class ActionModule(Stage):
         api = self.management()
         if self.option("retire", False):
             return self._retire(state, api)
+        # What was compared has to be true still when it is written.
+        with contextlib.nullcontext() if self.check else self._store.lock():
+            return self._reconcile(state, api)
+
+    def _reconcile(self, state: State, api: OpenRouter) -> dict[str, Any]:
         fleet = self.fleet()
         replace = select(fleet, self.option("replace") or "")
         broken = {error["client"] for error in self._vars.get("fleet_errors", [])}

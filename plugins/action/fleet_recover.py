@@ -15,6 +15,9 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage
 
 _PAD_BYTES = 512
 
+#: Names in the store of what a server's .env holds of an instance.
+_INSTANCE = {"WEBUI_SECRET_KEY": "webui_secret_key", "WEBUI_ADMIN_PASSWORD": "admin_password"}
+
 
 class ActionModule(Stage):
     STAGE = "keys"
@@ -39,8 +42,8 @@ class ActionModule(Stage):
         found: dict[str, Row] = {}
         for name, row in answer["clients"].items():
             if row.get("sealed"):
-                secret = unseal(row["sealed"], pads[name])
-                found[name] = self._recover(name, state["clients"][name], secret)
+                env = json.loads(unseal(row["sealed"], pads[name]))
+                found[name] = self._recover(name, state["clients"][name], env)
         self.take(state, found)
         return self.result(state, {**answer["clients"], **found})
 
@@ -59,23 +62,40 @@ class ActionModule(Stage):
                 self.fail(state, [name], error)
         return lost
 
-    def _recover(self, name: str, row: Row, secret: str) -> Row:
-        """Put the secret back if it is that of a living key of this client."""
+    def _recover(self, name: str, row: Row, env: dict[str, str]) -> Row:
+        """Put back what the server has: the instance's secrets, and the key if it is living."""
         try:
-            key = self.management().key(sha256(secret))
-            mark = KeyName.parse(key.name) if key else None
-            if key is None or mark is None:
+            stored = self._store.secrets(name)
+            found = {
+                secret: env[variable]
+                for variable, secret in _INSTANCE.items()
+                if variable in env and secret not in stored
+            }
+            row["held"] = self._held(name, env.get("OPENROUTER_API_KEY", ""))
+            if row["held"]:
+                found["api_key"] = env["OPENROUTER_API_KEY"]
+            if not found:
                 return {}
-            if (mark.fleet, mark.client) != (self.config["name"], name):
-                raise FleetError(
-                    f"the server's .env holds the key {key.name}, which is not this client's",
-                    f"client {name}, {self.config['directory']}/{name}/.env",
-                    "find out how it came there; keys of two clients must never be mixed",
-                )
             if not self.check:
-                self._store.save_secrets(name, {**self._store.secrets(name), "api_key": secret})
-            row["held"] = key.hash
-            text = "the key's secret is not in the store; it is put back from the server"
+                self._store.save_secrets(name, {**stored, **found})
+            text = f"not in the store, and put back from the server: {', '.join(sorted(found))}"
             return {"changed": True, "warnings": [text]}
         except FleetError as error:
             return {"failed": True, "failure": error.failure()}
+
+    def _held(self, name: str, secret: str) -> str:
+        """The hash of the secret if it is that of a living key of this client, else empty.
+
+        :raises FleetError: it is another client's
+        """
+        key = self.management().key(sha256(secret)) if secret else None
+        mark = KeyName.parse(key.name) if key else None
+        if key is None or mark is None:
+            return ""
+        if (mark.fleet, mark.client) != (self.config["name"], name):
+            raise FleetError(
+                f"the server's .env holds the key {key.name}, which is not this client's",
+                f"client {name}, {self.config['directory']}/{name}/.env",
+                "find out how it came there; keys of two clients must never be mixed",
+            )
+        return key.hash

@@ -25,8 +25,8 @@ options:
     required: true
   secrets:
     description:
-      - A JSON object that has for each client whose key is wanted a pad of random bytes in
-        hexadecimal, at least as long as the key, and used only once.
+      - A JSON object that has for each client whose secrets are wanted a pad of random bytes in
+        hexadecimal, of 512 bytes or more, and used only once.
     type: str
     default: "{}"
 extends_documentation_fragment:
@@ -69,8 +69,10 @@ clients:
       description: The SHA-256 of the key, which is its C(hash) at OpenRouter; null without a key.
       type: str
     sealed:
-      description: The key combined with the pad, in Base64.
-      returned: when there is a key and a pad was given
+      description:
+        - The values of C(OPENROUTER_API_KEY), C(WEBUI_SECRET_KEY) and C(WEBUI_ADMIN_PASSWORD), as far
+          as they are there, as a JSON object, combined with the pad, in Base64.
+      returned: when there is one of them and a pad was given
       type: str
     failed:
       description: Whether it failed for this client.
@@ -85,7 +87,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.files import find_key
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.files import find_secrets
 from ansible_collections.mai.fleet.plugins.module_utils._rows import outcome, parse_secrets
 
 
@@ -103,7 +105,9 @@ def main() -> None:
         pads = parse_secrets(module.params["secrets"])
     except FleetError as error:
         module.fail_json(msg=str(error), failure=error.failure())
-    rows = {name: find_key(directory, name, pads.get(name)) for name in module.params["clients"]}
+    rows = {
+        name: find_secrets(directory, name, pads.get(name)) for name in module.params["clients"]
+    }
     module.exit_json(**outcome(rows, diff=False))
 
 

@@ -11,9 +11,12 @@ disk before the call returns.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,29 @@ class Store:
     def save_record(self, record: Record) -> None:
         data = json.dumps(dataclasses.asdict(record), indent=2, sort_keys=True) + "\n"
         self._write(str(self._state / f"{record.client}.json"), data.encode())
+
+    @contextlib.contextmanager
+    def lock(self, patience: float = 120) -> Iterator[None]:
+        """Keep other runs on this controller from making keys at the same time.
+
+        :param patience: seconds to wait for another run to get done with it
+        :raises FleetError: it did not
+        """
+        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        deadline = time.monotonic() + patience
+        handle = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            while not _locked(handle):
+                if time.monotonic() > deadline:
+                    raise FleetError(
+                        f"another run has been making keys for {patience:.0f} s",
+                        str(self._state),
+                        "wait until it has ended, then run again",
+                    )
+                time.sleep(0.5)
+            yield
+        finally:
+            os.close(handle)
 
     # Secrets, encrypted
 
@@ -199,3 +225,11 @@ def _label(identity: str | None) -> str | None:
     """The default identity is not written into files, as ansible-vault does."""
     default = C.config.get_config_value("DEFAULT_VAULT_IDENTITY")
     return None if identity in (None, default) else identity
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

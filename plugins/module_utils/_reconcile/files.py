@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint, seal, sha256
 
 KEY = "OPENROUTER_API_KEY"
+#: What cannot be made anew: another one locks people out, or ends their sessions.
+RECOVERABLE = (KEY, "WEBUI_SECRET_KEY", "WEBUI_ADMIN_PASSWORD")
 
 Contents = dict[str, bytes]
 
@@ -82,20 +85,21 @@ def read_env(directory: Path, name: str) -> dict[str, str] | None:
         ) from None
 
 
-def find_key(directory: Path, name: str, pad: str | None) -> Row:
-    """What a client's ``.env`` says of its OpenRouter key; the key itself only under ``pad``."""
+def find_secrets(directory: Path, name: str, pad: str | None) -> Row:
+    """What a client's ``.env`` says of its key; secrets themselves only under ``pad``."""
     row = Row(more={"fingerprint": None, "hash": None})
     try:
-        key = (read_env(directory, name) or {}).get(KEY)
-        if key:
-            row.more.update(fingerprint=fingerprint(key), hash=sha256(key))
-            if pad is not None:
-                row.more["sealed"] = seal(key, str(pad))
+        env = read_env(directory, name) or {}
+        found = {secret: env[secret] for secret in RECOVERABLE if env.get(secret)}
+        if KEY in found:
+            row.more.update(fingerprint=fingerprint(env[KEY]), hash=sha256(env[KEY]))
+        if found and pad is not None:
+            row.more["sealed"] = seal(json.dumps(found), str(pad))
     except FleetError as error:
         row.error = error
     except ValueError:
         row.error = FleetError(
-            "expected a pad in hexadecimal, at least as long as the key", f"option secrets, {name}"
+            "expected a pad in hexadecimal, long enough for the secrets", f"option secrets, {name}"
         )
     return row
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,6 +13,8 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -317,14 +320,40 @@ def test_verify_finds_a_file_where_a_directory_belongs(
     assert raised.value.where == str(tmp_path / name)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root can write everywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
 @pytest.mark.parametrize("name", ["secrets", "state"])
-def test_verify_finds_a_directory_that_cannot_be_written(
-    store: Store, tmp_path: Path, name: str
-) -> None:
-    (tmp_path / name).mkdir(mode=0o500)
-    with pytest.raises(FleetError, match="directory cannot be written"):
-        store.verify()
+def test_verify_finds_a_directory_that_cannot_be_written(name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        for directory in ("secrets", "state"):
+            mode = 0o555 if directory == name else 0o777
+            (Path(folder) / directory).mkdir()
+            (Path(folder) / directory).chmod(mode)
+        with as_nobody(), pytest.raises(FleetError, match="directory cannot be written") as raised:
+            store_at(Path(folder)).verify()
+        assert raised.value.where == f"{folder}/{name}"
+
+
+def test_two_runs_do_not_make_keys_at_the_same_time(store: Store, tmp_path: Path) -> None:
+    other = store_at(tmp_path)
+    with store.lock():
+        with pytest.raises(FleetError, match="another run") as raised, other.lock(patience=0):
+            pass
+        assert raised.value.where == str(tmp_path / "state")
+    with other.lock(patience=0):
+        pass
 
 
 @pytest.mark.parametrize("free", [0, 100])

@@ -382,7 +382,7 @@ def test_secrets_of_the_wrong_kind_fail_the_task(run_module: Any, secrets: str) 
 
 def test_keys_are_found_and_sealed(base: Path, write: Run, run_module: Any) -> None:
     write({"acme": TEXTS, "globex": TEXTS, "keyless": {".env": "A='1'\n"}})
-    pad = os.urandom(len(KEY)).hex()
+    pad = os.urandom(512).hex()
     result = run_module(
         "instance_keys",
         {
@@ -395,7 +395,7 @@ def test_keys_are_found_and_sealed(base: Path, write: Run, run_module: Any) -> N
     assert result["changed"] is False
     assert rows["acme"]["fingerprint"] == fingerprint(KEY)
     assert rows["acme"]["hash"] == sha256(KEY)
-    assert unseal(rows["acme"]["sealed"], pad) == KEY
+    assert json.loads(unseal(rows["acme"]["sealed"], pad)) == {"OPENROUTER_API_KEY": KEY}
     assert rows["globex"]["hash"] == sha256(KEY)
     assert "sealed" not in rows["globex"]
     assert rows["keyless"]["hash"] is rows["nobody"]["hash"] is None
