@@ -17,9 +17,15 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 
 class ActionModule(Stage):
     STAGE = "handover"
-    OPTIONS = ("again",)
+    OPTIONS = ("select", "again")
 
     def stage(self) -> dict[str, Any]:
+        if not self.option("select") and not self._vars.get("ansible_limit"):
+            raise FleetError(
+                "nothing was shown, because no client was named",
+                "handover",
+                "name the clients that you mean with -e fleet_select=NAME",
+            )
         state: State = self.batch_state()
         again = boolean(self.option("again", False))
         store = self.store()

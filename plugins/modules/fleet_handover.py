@@ -14,6 +14,9 @@ description:
     Prints the address and the first administrator's password of each selected client on the screen, and nowhere
     else, and writes down that it was done. The second time it refuses, unless O(again) is set.
 options:
+  select:
+    description: The selection as it was given. Without one, and without C(--limit), it refuses.
+    type: raw
   again:
     description: Show what was shown before.
     type: bool
@@ -27,6 +30,7 @@ extends_documentation_fragment:
 EXAMPLES = r"""
 - name: Hand over
   mai.fleet.fleet_handover:
+    select: acme
   run_once: true
 """
 
