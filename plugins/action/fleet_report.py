@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
-from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import public_url
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import public_url, usd
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import fingerprint_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, merge
 from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import shown
@@ -79,7 +79,7 @@ class ActionModule(Stage):
             "url": public_url(client, row["port"]) if served and row.get("port") else "-",
             "admin password": shown(self.store().secrets_path(name)) if served else "-",
             "key": fingerprint_of(record.key_hash) if record and record.key_hash else "-",
-            "limit": "unlimited" if limit is None else f"{limit:.12g} {client['limit_reset']}",
+            "limit": "unlimited" if limit is None else f"{usd(limit)} {client['limit_reset']}",
             "models": f"{proven}/{len(client['models'])}" if alive else "-",
             "gates": f"{passed}/{len(gates)}" if gates else "-",
         }

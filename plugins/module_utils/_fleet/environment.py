@@ -80,6 +80,10 @@ MANAGED = (
             "DATA_DIR",
             "STATIC_DIR",
             "DATABASE_URL",
+            "DATABASE_TYPE",
+            "DATABASE_HOST",
+            "DATABASE_NAME",
+            "WEBUI_AUTH_TRUSTED_EMAIL_HEADER",
             "HOST",
             "PORT",
             "UVICORN_WORKERS",
@@ -104,6 +108,11 @@ def connection_config(models: list[str]) -> dict[str, Any]:
         "tags": CONNECTION_TAGS,
         "connection_type": "external",
     }
+
+
+def usd(amount: float) -> str:
+    """Without the zeros of whole dollars, and never rounded or in powers of ten."""
+    return f"{amount:.12g}"
 
 
 def public_url(client: Mapping[str, Any], port: int) -> str:
@@ -134,7 +143,7 @@ def build(
         "OPENROUTER_HOST": openrouter_url,
         "OPENROUTER_EXTERNAL_USER": external_user,
         "ORGANIZATION_NAME": client["organization"],
-        "SPENDING_LIMIT": "unlimited" if limit is None else f"{limit:g}",
+        "SPENDING_LIMIT": "unlimited" if limit is None else usd(limit),
         "OPENROUTER_ALLOWED_MODELS": ",".join(models),
     }
     if client["instance"] == "none":

@@ -115,7 +115,7 @@ def _number(low: float, high: float, expected: str) -> Callable[[Any], float]:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise Invalid(f"expected {expected}, got {_show(value)}")
         if not low <= value <= high:
-            raise Invalid(f"expected {expected} from {low:g} to {high:g}, got {value:g}")
+            raise Invalid(f"expected {expected} from {low:g} to {high:g}, got {value}")
         return value
 
     return check
@@ -137,7 +137,7 @@ def _limit(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise Invalid(f"expected USD as a number, or unlimited, got {_show(value)}")
     if not 0 <= value < 1e9:
-        raise Invalid(f"expected USD of 0 or more, or unlimited, got {value:g}")
+        raise Invalid(f"expected USD of 0 or more, or unlimited, got {value}")
     return float(value)
 
 

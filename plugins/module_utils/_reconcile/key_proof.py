@@ -22,6 +22,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._errors import (
     Unauthorized,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import slug
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import usd
 
 #: The least that every provider takes.
 MAX_TOKENS = 16
@@ -196,4 +197,4 @@ def _gate(name: str, expected: str, seen: str, todo: str = "") -> dict[str, Any]
 
 
 def _cap(limit: float | None, reset: str) -> str:
-    return "unlimited" if limit is None else f"{limit:.10g} USD, reset {reset}"
+    return "unlimited" if limit is None else f"{usd(limit)} USD, reset {reset}"
