@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import SECRET
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import image_reference
@@ -94,8 +95,21 @@ class ActionModule(Stage):
             )
         if self.check:
             return True
-        remote = self._connection._shell.join_path(self._make_tmp_path(), os.path.basename(path))
-        self._transfer_file(path, remote)
-        self._fixup_perms2([os.path.dirname(remote), remote])
+        remote = self._send(path)
         self.call("instance_image", {"image": image, "source": "archive", "archive": remote})
         return True
+
+    def _send(self, path: str) -> str:
+        """The archive's path on the server, where Ansible removes it after the task."""
+        try:
+            folder = self._make_tmp_path()
+            remote = str(self._connection._shell.join_path(folder, os.path.basename(path)))
+            self._transfer_file(path, remote)
+            self._fixup_perms2([folder, remote])
+        except AnsibleError as error:
+            raise FleetError(
+                f"the image archive could not be sent: {error}",
+                f"server {self.host}",
+                "is there room for it in Ansible's remote_tmp? ANSIBLE_REMOTE_TEMP names another",
+            ) from error
+        return remote

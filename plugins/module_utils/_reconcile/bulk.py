@@ -27,7 +27,7 @@ def for_each(clients: list[str], pool: int, work: Callable[[str], Row]) -> dict[
         except Exception as error:
             return Row(error=_unforeseen(client, error))
 
-    with ThreadPoolExecutor(pool) as executor:
+    with ThreadPoolExecutor(max(1, pool)) as executor:
         return dict(zip(clients, executor.map(guarded, clients)))
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,6 +30,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._api.docker import (
     silent,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, Unreachable
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.bulk import for_each
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.files import read_env
 from ansible_collections.mai.fleet.plugins.module_utils._redaction import Redactor, secret_values
 from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
@@ -53,6 +53,9 @@ class Action(Enum):
     UNPAUSE = "unpause"
     RESTART = "restart"
     DOWN = "down"
+
+
+_COMPOSED = (Action.UP, Action.RECREATE)
 
 
 @dataclass(frozen=True)
@@ -269,14 +272,24 @@ class Reconciler:
     # Acting.
 
     def _act_on_all(self, todo: Sequence[tuple[Wanted, Action]], rows: dict[str, Row]) -> None:
-        if any(action in (Action.UP, Action.RECREATE) for _client, action in todo):
-            self._compose.require()
-        with ThreadPoolExecutor(max_workers=self._settings.pool) as pool:
-            jobs = [
-                pool.submit(self._act, client, action, rows[client.name]) for client, action in todo
-            ]
-        for job in jobs:
-            job.result()
+        actions = {client.name: (client, action) for client, action in todo}
+        compose: FleetError | None = None
+        try:
+            if any(action in _COMPOSED for _client, action in todo):
+                self._compose.require()
+        except FleetError as error:
+            compose = error
+
+        def act(name: str) -> Row:
+            client, action = actions[name]
+            row = rows[name]
+            if compose is not None and action in _COMPOSED:
+                row.error, row.changed, row.after = compose, False, row.before
+            else:
+                self._act(client, action, row)
+            return row
+
+        rows.update(for_each(list(actions), self._settings.pool, act))
 
     def _act(self, client: Wanted, action: Action, row: Row) -> None:
         try:
