@@ -24,7 +24,8 @@ import yaml
 from simulator.simulator import Simulator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TIMEOUT = 30
+#: Seconds; generous, because two cores may have a dozen instances to run.
+TIMEOUT = 120
 
 
 @dataclass(frozen=True)
