@@ -15,7 +15,12 @@ from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetErro
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import external_user
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Record
-from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import Census, refuse, start
+from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import (
+    Census,
+    digest,
+    refuse,
+    start,
+)
 from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 
 
@@ -83,9 +88,10 @@ def test_what_was_assigned_is_kept(fleet: Fleet) -> None:
     fleet.client("beta")
     fleet.deploy()
     fleet.client("acme")
-    assert fleet.ports() == {"beta": 18001, "acme": 18002}
+    fleet.client("gamma")
+    assert fleet.ports() == {"beta": 18001, "acme": 18002, "gamma": 18003}
     del fleet.clients["beta"]
-    assert fleet.ports() == {"acme": 18002}
+    assert fleet.ports() == {"acme": 18002, "gamma": 18003}
 
 
 def test_a_port_in_the_file_is_taken_and_remembered(fleet: Fleet) -> None:
@@ -126,6 +132,14 @@ def test_the_absent_keep_what_they_had(fleet: Fleet) -> None:
     assert fleet.deploy("beta")["beta"].port == 18002
     fleet.client("acme")
     assert fleet.ports()["acme"] == 18001
+
+
+def test_the_absent_do_not_hold_their_port_against_somebody_who_names_it(fleet: Fleet) -> None:
+    fleet.client("acme")
+    fleet.deploy()
+    fleet.client("acme", state="absent")
+    fleet.client("beta", port=18001)
+    assert fleet.ports()["beta"] == 18001
 
 
 def test_whoever_never_was_and_is_absent_gets_nothing(fleet: Fleet) -> None:
@@ -193,6 +207,15 @@ def test_a_renamed_file_is_noticed(fleet: Fleet, twin: dict[str, Any]) -> None:
     assert "rename the file back to acme.yml" in caught.value.todo
 
 
+def test_another_company_is_no_renamed_file(fleet: Fleet) -> None:
+    fleet.client("acme", domain="chat.acme.example")
+    fleet.client("beta")
+    fleet.deploy()
+    del fleet.clients["acme"], fleet.clients["beta"]
+    fleet.client("gamma", domain="chat.gamma.example")
+    fleet.census().record("gamma")
+
+
 def test_a_second_client_of_one_company_is_none(fleet: Fleet) -> None:
     fleet.client("acme")
     fleet.deploy()
@@ -233,6 +256,7 @@ def test_a_damaged_record_stops_its_client(fleet: Fleet) -> None:
     with pytest.raises(FleetError) as caught:
         census.record("acme")
     assert caught.value.where.endswith("acme.json")
+    assert "known which" not in caught.value.what
     assert census.record("beta").port == 18002
 
 
@@ -333,6 +357,21 @@ def test_the_last_model_is_never_dropped(fleet: Fleet) -> None:
     assert row["warnings"] == [
         "a/old, the last model, has left OpenRouter; a/model may take its place"
     ]
+
+
+def test_what_a_proof_is_a_proof_of(fleet: Fleet) -> None:
+    fleet.client("acme", port=18500, env={"A": "1", "B": "2"})
+    client, record = fleet.clients["acme"], fleet.deploy()["acme"]
+    row: dict[str, Any] = {"slugs": ["a/model"]}
+    proof = digest(client, row, record)
+    assert proof == digest(dict(reversed(client.items())), row, record)
+    others = [
+        digest({**client, "spending_limit": 5}, row, record),
+        digest(client, {"slugs": ["a/other"]}, record),
+        digest(client, row, dataclasses.replace(record, key_hash="ab")),
+        digest(client, row, dataclasses.replace(record, port=18501)),
+    ]
+    assert len({proof, *others}) == 5
 
 
 def test_mistakes_of_the_whole_stop_everything() -> None:

@@ -109,6 +109,7 @@ HOSTS = {
         (["!client_acme"], "beta gamma delta"),
         (["&plan_gold"], "acme gamma"),
         (["plan_gold", "&web1"], "acme"),
+        (["&web1", "plan_gold"], "acme"),
         (["web1", "plan_gold", "&web2"], "gamma"),
         (["client_acme", "web2"], "acme gamma delta"),
         (["web1", "!web1"], ""),
