@@ -202,7 +202,7 @@ class Keys:
         """The living key whose secret is stored."""
         held = record.key_hash if desired.held is None else desired.held
         found = _by_hash(live, held)
-        if found is None and live and desired.held is None:
+        if found is None and live:
             # The record was lost, or a run ended between storing the secret and writing it down.
             found = _by_hash(live, sha256(self._store.secrets(desired.client).get("api_key", "")))
         return found
