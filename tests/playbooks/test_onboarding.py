@@ -50,6 +50,11 @@ def test_yes(operator: Operator) -> None:
     again = onboard(operator, spending_limit="60", confirm="yes")
     assert again.failed
     assert again.says(f"clients/{NAME}.yml: client {NAME} exists", "client_name=NAME")
+    operator.simulator.set_credit(0)
+    same = onboard(operator, confirm="yes")
+    assert same.failed
+    assert same.says("no credit left", f"clients/{NAME}.yml stays")
+    assert files(operator) == {f"{NAME}.yml"}
 
 
 def test_no(operator: Operator) -> None:
@@ -168,26 +173,32 @@ def test_a_password_is_handed_over_once(operator: Operator) -> None:
     for path, data in operator.everything().items():
         assert password.encode() not in data, path
 
-    both = operator.run("mai.fleet.handover")
+    nobody = operator.run("mai.fleet.handover")
+    assert nobody.failed and nobody.says("no client was named")
+    assert password not in nobody.output
+
+    both = operator.run("mai.fleet.handover", "-e", "fleet_select=acme,beta")
     assert both.failed
     assert both.says("client acme: the first password was shown on", "fleet_handover_again=true")
     assert password not in both.output
 
-    again = operator.run("mai.fleet.handover", "-e", "fleet_handover_again=true")
+    again = operator.run(
+        "mai.fleet.handover", "-e", "fleet_handover_again=true", "--limit", "web1"
+    )
     assert again.status == 0
     assert again.output.count(password) == 2
 
 
 def test_nothing_to_hand_over(operator: Operator) -> None:
     operator.client("acme")
-    run = operator.run("mai.fleet.handover")
+    run = operator.run("mai.fleet.handover", "-e", "fleet_select=acme")
     assert run.failed
     assert run.says("none of the selected clients has an instance")
     operator.client("acme", instance="webui")
-    run = operator.run("mai.fleet.handover")
+    run = operator.run("mai.fleet.handover", "-e", "fleet_select=acme")
     assert run.failed
     assert run.says("client acme: there is no instance yet (run mai.fleet.site)")
     operator.client("acme", instance="webui", models=["openai/gpt-4o-mimi"])
-    run = operator.run("mai.fleet.handover")
+    run = operator.run("mai.fleet.handover", "-e", "fleet_select=acme")
     assert run.failed
     assert run.says("clients/acme.yml: models: OpenRouter has no model openai/gpt-4o-mimi")
