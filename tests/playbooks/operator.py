@@ -28,6 +28,7 @@ MINI = "openai/gpt-4o-mini"
 BIN = Path(sys.executable).parent
 #: A run that takes longer than this, in seconds, has hung.
 PATIENCE = 120
+_SILENCE = 3.0
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,12 @@ class Operator:
         seen = ""
         deadline = time.monotonic() + PATIENCE
         try:
-            while select.select([mine], [], [], max(0, deadline - time.monotonic()))[0]:
+            while time.monotonic() < deadline:
+                if not select.select([mine], [], [], _SILENCE)[0]:
+                    if not waiting:
+                        # Ansible throws away what was typed before it listens.
+                        os.write(mine, f"{list(answers.values())[-1]}\r".encode())
+                    continue
                 try:
                     seen += os.read(mine, 4096).decode("utf-8", "replace")
                 except OSError:  # The other side has gone, which is how a terminal ends.

@@ -182,9 +182,7 @@ def test_a_password_is_handed_over_once(operator: Operator) -> None:
     assert both.says("client acme: the first password was shown on", "fleet_handover_again=true")
     assert password not in both.output
 
-    again = operator.run(
-        "mai.fleet.handover", "-e", "fleet_handover_again=true", "--limit", "web1"
-    )
+    again = operator.run("mai.fleet.handover", "-e", "fleet_handover_again=true", "--limit", "web1")
     assert again.status == 0
     assert again.output.count(password) == 2
 
