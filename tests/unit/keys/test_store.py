@@ -315,6 +315,7 @@ def test_verify_finds_a_file_where_a_directory_belongs(
     store: Store, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / name).write_text("")
+    (tmp_path / name).chmod(0o755)
     with pytest.raises(FleetError, match="directory cannot be written") as raised:
         store.verify()
     assert raised.value.where == str(tmp_path / name)
