@@ -117,6 +117,7 @@ def test_a_mistake(operator: Operator, mistake: Mistake) -> None:
     run = operator.site()
     nothing_was_done(operator, run)
     assert run.says(*MISTAKES[mistake])
+    assert run.output.count("TASK [") == 1
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,9 @@ NAMINGS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("naming", NAMINGS)
 def test_a_wrong_way_of_naming_the_inventory(operator: Operator, naming: str) -> None:
     operator.client("acme")
+    if naming == "directory":
+        # Read in order of names, the servers come first, as if it had been meant so.
+        operator.desk.joinpath("servers.yml").rename(operator.desk / "a.yml")
     if naming == "two_fleets":
         other = operator.home / "other" / "clients"
         other.mkdir(parents=True)

@@ -283,6 +283,8 @@ def test_an_unknown_server_names_the_nearest_and_the_order_of_sources() -> None:
     assert problem.where == f"{FILE}: server"
     assert "web1" in problem.todo
     assert "has to come before fleet.yml" in bad(server="zz").todo
+    _client, (problem,) = resolve("acme", content(), FILE, PLANS, [])
+    assert "servers in the inventory so far: none" in problem.todo
 
 
 def test_an_unknown_plan_names_the_nearest() -> None:
@@ -290,6 +292,8 @@ def test_an_unknown_plan_names_the_nearest() -> None:
         "unknown plan glod", f"{FILE}: plan", "Did you mean gold?", "acme"
     )
     assert bad(plan="zz").todo == "known plans: gold, standard"
+    _client, (problem,) = resolve("acme", content(plan="gold"), FILE, {}, SERVERS)
+    assert problem.todo == "known plans: none"
 
 
 @pytest.mark.parametrize("name", ["a", "Acme", "1acme", "ac-me", "acme.de", "a" * 32, "łódź", ""])
@@ -302,6 +306,11 @@ def test_bad_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["ab", "acme_2", "a" * 31])
 def test_good_names(name: str) -> None:
     assert read(name)[1] == []
+
+
+def test_a_long_value_is_shown_in_part() -> None:
+    assert bad(admin_email="x" * 58).what.endswith(f"got '{'x' * 58}'")
+    assert bad(admin_email="x" * 59).what.endswith(f"got '{'x' * 56}...")
 
 
 def test_every_mistake_of_a_file_is_told_at_once() -> None:
@@ -341,6 +350,17 @@ def plans(**changes: Any) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
 def test_plans() -> None:
     assert plans() == ({"gold": {"markup": 1.1}}, [])
     assert plans(plans={}) == ({}, [])
+
+
+def test_what_a_plan_may_say() -> None:
+    own = {"organization", "server", "domain", "port", "plan", "admin_email", "billing_email"}
+    own |= {"display_name", "state"}
+    values = {field: value for field, value in ACCEPTED if field not in own}
+    assert plans(plans={"gold": values}) == ({"gold": values}, [])
+    for field, value in ACCEPTED:
+        _plans, problems = plans(plans={"gold": {field: value}})
+        assert len(problems) == (field in own)
+    assert own | set(values) == set(FIELDS)
 
 
 @pytest.mark.parametrize(
