@@ -419,6 +419,19 @@ def test_a_replaced_key_stays_until_then(stages: Stages) -> None:
     assert old not in [key["hash"] for key in stages.bench.living()]
 
 
+def test_a_proof_that_fails_later_keeps_the_replaced_key_too(stages: Stages) -> None:
+    """A run ended after the proof, and the next one finds something wrong."""
+    stages.client("acme")
+    stages.run()
+    stages.keys(replace="acme")
+    stages.prove()
+    assert stages.record().proven
+    stages.bench.simulator.fault(path="/models/user", status=400)
+    stages.run()
+    assert stages.row()["failure"]["stage"] == "proof"
+    assert len(stages.bench.living()) == 2
+
+
 def test_retiring_in_check_mode(stages: Stages) -> None:
     stages.client("acme")
     stages.run()
@@ -495,6 +508,16 @@ def test_only_who_changed_is_proven_at_a_price(stages: Stages) -> None:
     stages.prove(scope="all")
     assert paid(stages) == ["acme", "beta"]
     assert stages.row()["unpaid"] == []
+
+
+def test_who_was_put_right_is_proven_again(stages: Stages) -> None:
+    """Though the inventory says what it said before."""
+    stages.client("acme")
+    stages.run()
+    stages.bench.quietly("DELETE", f"/guardrails/{stages.bench.guardrail()['id']}")
+    stages.bench.simulator.clear_log()
+    stages.run()
+    assert paid(stages) == ["acme"]
 
 
 def test_calls_can_be_switched_off_and_have_a_budget(stages: Stages) -> None:
