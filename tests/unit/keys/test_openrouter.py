@@ -45,6 +45,12 @@ class Answers:
         return self._answer
 
 
+def made(bench: Bench, count: int) -> list[str]:
+    """The hashes of so many new keys."""
+    bodies = [{"name": f"k{number}"} for number in range(count)]
+    return [bench.quietly("POST", "/keys", body)["data"]["hash"] for body in bodies]
+
+
 def test_every_call_there_is(api: OpenRouter, bench: Bench, simulator: Simulator) -> None:
     """Each route once, so that the contract table has seen every route and field that is sent."""
     assert api.current_key()["is_management_key"] is True
@@ -104,12 +110,11 @@ def test_a_key_as_it_was_ordered(
 
 @pytest.mark.parametrize("count", [0, 1, 100, 101, 205])
 def test_all_pages_of_keys_the_disabled_too(
-    api: OpenRouter, simulator: Simulator, count: int
+    api: OpenRouter, bench: Bench, simulator: Simulator, count: int
 ) -> None:
-    hashes = [api.create_key(f"k{number}", None, "never")[0].hash for number in range(count)]
+    hashes = made(bench, count)
     for key_hash in hashes[::7]:
-        api.update_key(key_hash, {"disabled": True})
-    simulator.clear_log()
+        bench.quietly("PATCH", f"/keys/{key_hash}", {"disabled": True})
     found = api.list_keys()
     assert [key.hash for key in found] == hashes[::-1]
     assert sum(key.disabled for key in found) == len(hashes[::7])
@@ -118,35 +123,27 @@ def test_all_pages_of_keys_the_disabled_too(
 
 @pytest.mark.parametrize(("count", "requests"), [(0, 1), (100, 1), (101, 2)])
 def test_all_pages_of_guardrails(
-    api: OpenRouter, simulator: Simulator, count: int, requests: int
+    api: OpenRouter, bench: Bench, simulator: Simulator, count: int, requests: int
 ) -> None:
     for number in range(count):
-        api.create_guardrail(f"g{number}", "", [MINI])
-    simulator.clear_log()
+        bench.quietly("POST", "/guardrails", {"name": f"g{number}"})
     assert len({row.id for row in api.list_guardrails()}) == count
     assert simulator.count("GET", "/guardrails") == requests
 
 
-def test_assignments_with_gaps_where_keys_were_deleted(
-    api: OpenRouter, simulator: Simulator
-) -> None:
+def test_assignments_with_gaps_where_keys_were_deleted(api: OpenRouter, bench: Bench) -> None:
     """Rows of deleted keys take a place on their page and are not shown."""
     guardrail = api.create_guardrail("fence", "", [MINI])
-    hashes = [api.create_key(f"k{number}", None, "never")[0].hash for number in range(230)]
-    for key_hash in hashes:
-        simulator_assign(api, guardrail.id, key_hash)
+    hashes = made(bench, 230)
+    path = f"/guardrails/{guardrail.id}/assignments/keys"
+    bench.quietly("POST", path, {"key_hashes": hashes})
     gone = set(hashes[20:150])
     for key_hash in gone:
-        api.delete_key(key_hash)
+        bench.quietly("DELETE", f"/keys/{key_hash}")
     assert api.assignments() == {
         key_hash: guardrail.id for key_hash in hashes if key_hash not in gone
     }
     assert api.assigned_keys(guardrail.id) == set(hashes) - gone
-
-
-def simulator_assign(api: OpenRouter, guardrail_id: str, key_hash: str) -> None:
-    """Without reading back, for there are many."""
-    api._http.post(f"/guardrails/{guardrail_id}/assignments/keys", {"key_hashes": [key_hash]})
 
 
 def test_an_assignment_that_did_not_happen_is_noticed(
