@@ -35,11 +35,6 @@ def misspelt_option(operator: Operator) -> None:
     operator.fleet(direcotry="/srv/elsewhere")
 
 
-def wrong_plugin(operator: Operator) -> None:
-    operator.client("acme")
-    operator.fleet(plugin="mai.fleet.client")
-
-
 def newer_schema(operator: Operator) -> None:
     operator.client("acme")
     operator.fleet(schema=2)
@@ -89,7 +84,6 @@ MISTAKES: dict[Mistake, tuple[str, ...]] = {
     broken_yaml: ("the inventory holds no fleet",),
     no_fleet_option: ("fleet.yml: Required config 'fleet'",),
     misspelt_option: ("unknown option direcotry", "Did you mean directory?"),
-    wrong_plugin: ("the inventory holds no fleet",),
     newer_schema: ("fleet.yml: schema: schema 2 is newer", "update the collection"),
     plugin_exception: ("loop",),
     no_clients: ("no client is fit to be worked on", "write a client file"),
@@ -149,10 +143,8 @@ NAMINGS: dict[str, tuple[str, ...]] = {
     "servers_only": ("-i", "servers.yml"),
     "fleet_first": ("-i", "fleet.yml", "-i", "servers.yml"),
     "directory": ("-i", "."),
-    "directory_above": ("-i", ".."),
     "client_file": ("-i", "clients/acme.yml"),
     "client_file_and_servers": ("-i", "servers.yml", "-i", "clients/acme.yml"),
-    "misspelt": ("-i", "servers.yml", "-i", "flet.yml"),
     "two_fleets": ("-i", "servers.yml", "-i", "fleet.yml", "-i", "../other/fleet.yml"),
 }
 
