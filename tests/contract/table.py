@@ -226,7 +226,7 @@ class _Reader:
         self._known(spec, ROUTE_KEYS, name)
         if spec.get("caller") not in CALLERS:
             raise TableError(f"{name}: caller must be one of {', '.join(sorted(CALLERS))}")
-        method, _, path = name.partition(" ")
+        method, _ignored, path = name.partition(" ")
         return Route(
             method=method,
             path=path,

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 def entry(row: Row) -> str:
     """How a guardrail stores this row: canonical slug, and the variant where the row is one."""
-    _, _, variant = row["id"].partition(":")
+    _ignored, _ignored, variant = row["id"].partition(":")
     return f"{row['canonical_slug']}:{variant}" if variant else str(row["canonical_slug"])
 
 
@@ -77,7 +77,7 @@ def _find(name: str, rows: dict[str, Row]) -> Row | None:
     for row in rows.values():
         if "alias_target" not in row and entry(row) == name:
             return row
-    base, _, variant = name.partition(":")
+    base, _ignored, variant = name.partition(":")
     return _find(base, rows) if variant in DYNAMIC_VARIANTS else None
 
 

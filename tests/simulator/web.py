@@ -92,7 +92,7 @@ class Application:
             except ValueError:
                 self.engine.violation(f"{request.method} {path}", "the body is not JSON")
                 return error(400, "The body is not valid JSON")
-        kind, _, secret = request.headers.get("Authorization", "").partition(" ")
+        kind, _ignored, secret = request.headers.get("Authorization", "").partition(" ")
         return Incoming(
             method=request.method,
             path=path,

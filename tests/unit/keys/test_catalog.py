@@ -79,7 +79,7 @@ def test_a_model_and_its_variant_are_two_entries_of_one_slug() -> None:
     pairs = [known for known in IDS if ":" in known and known.partition(":")[0] in catalog]
     assert len(pairs) >= 20
     for variant in pairs:
-        base, _, suffix = variant.partition(":")
+        base, _ignored, suffix = variant.partition(":")
         assert catalog[variant].canonical == f"{catalog[base].canonical}:{suffix}"
 
 
@@ -221,7 +221,7 @@ def test_a_model_to_be_refused_shares_no_slug_with_the_allowlist() -> None:
     """Also not with a variant: that a base model is refused may not follow from its variant."""
     catalog = Catalog(ROWS)
     chosen = draws(1)
-    for _ in range(100):
+    for _ignored in range(100):
         sold = [catalog[known].canonical for known in chosen.sample(IDS, 12)]
         model = catalog.cheapest(without=sold)
         assert model is not None
@@ -232,7 +232,7 @@ def test_a_model_to_be_refused_shares_no_slug_with_the_allowlist() -> None:
 def test_the_model_for_a_chat_is_one_that_was_sold() -> None:
     catalog = Catalog(ROWS)
     chosen = draws(2)
-    for _ in range(100):
+    for _ignored in range(100):
         sold = chosen.sample(IDS, 4)
         model = catalog.cheapest(among=sold)
         fit = [one for one in sold if catalog[one].text and catalog[one].cost(1, 1) is not None]
@@ -318,7 +318,7 @@ def test_whatever_leaves_nobody_is_left_without_a_model() -> None:
     """150 random fleets: the promises of in_effect."""
     chosen = draws(3)
     everything = Catalog(ROWS)
-    for _ in range(150):
+    for _ignored in range(150):
         sold = chosen.sample(IDS, chosen.randint(1, 12))
         had = {one: everything[one].canonical for one in chosen.sample(sold, len(sold) // 2)}
         gone = set(chosen.sample(IDS, chosen.randint(0, 150))) | set(

@@ -218,7 +218,7 @@ def test_errors_have_a_kind(
     simulator.fault(path="/keys", status=status)
     with pytest.raises(ApiError) as raised:
         api.list_keys()
-    assert type(raised.value) is kind
+    assert raised.type is kind
     assert raised.value.status == status
 
 

@@ -211,7 +211,9 @@ CREATES: list[tuple[dict[str, Any], int]] = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "made"), CREATES, ids=[repr(fault) for fault, _ in CREATES])
+@pytest.mark.parametrize(
+    ("fault", "made"), CREATES, ids=[repr(fault) for fault, _ignored in CREATES]
+)
 def test_a_create_that_fails(
     known: Bench, simulator: Simulator, fault: dict[str, Any], made: int
 ) -> None:

@@ -51,7 +51,7 @@ def test_skip_and_endless(control: Simulator | RemoteSimulator, account: Account
     control.clear_faults()
     control.fault(path="/keys", status=500, skip=1, times=0)
     account.manager.get("/keys")
-    for _ in range(3):
+    for _ignored in range(3):
         account.manager.expect(500, "GET", "/keys")
     assert len(control.faults) == 1
     control.clear_faults()
@@ -75,13 +75,13 @@ def test_error_that_hides_a_success(account: Account) -> None:
 
 
 def test_error_inside_a_good_answer(account: Account) -> None:
-    _, client = account.key()
+    _ignored, client = account.key()
     account.simulator.fault(path="/chat/completions", status=502, http_status=200)
     assert client.chat("openai/gpt-4.1")["error"]["code"] == 502
 
 
 def test_answer_that_breaks_off(account: Account) -> None:
-    _, client = account.key()
+    _ignored, client = account.key()
     account.simulator.fault(path="/keys", cut="middle")
     with pytest.raises(requests.RequestException):
         account.manager.get("/keys")
@@ -152,7 +152,7 @@ def test_every_command_and_view_works_over_http(simulator: Simulator) -> None:
 
 @pytest.mark.parametrize("secret", [None, "wrong", "ordinary"])
 def test_control_wants_the_management_key(account: Account, secret: str | None) -> None:
-    _, client = account.key()
+    _ignored, client = account.key()
     origin = account.simulator.url.removesuffix("/api/v1")
     asking = Client(origin, client.secret if secret == "ordinary" else secret)
     asking.expect(401, "POST", "/_simulator/reset", {})

@@ -94,7 +94,7 @@ def test_nothing_is_enforced_until_assigned(account: Account) -> None:
 
 
 def test_assigning_counts_only_what_changed(account: Account) -> None:
-    key_hash, _ = account.key()
+    key_hash, _ignored = account.key()
     guardrail = account.guardrail(SONNET)
     unknown = "f" * 64
     assert account.assign(guardrail["id"], key_hash, unknown, key_hash) == 1
@@ -141,7 +141,7 @@ def test_deleted_guardrail_sets_its_keys_free(account: Account) -> None:
 
 def test_key_of_another_workspace_cannot_be_assigned(account: Account) -> None:
     other = account.simulator.add_workspace("Other", "other")
-    key_hash, _ = account.key(workspace_id=other)
+    key_hash, _ignored = account.key(workspace_id=other)
     path = f"/guardrails/{account.guardrail(SONNET)['id']}/assignments/keys"
     account.manager.expect(400, "POST", path, {"key_hashes": [key_hash]})
 
@@ -180,7 +180,7 @@ def test_ignored_models(account: Account) -> None:
 
 
 def test_a_key_in_place_of_its_hash_is_refused_and_not_recorded(account: Account) -> None:
-    _, client = account.key()
+    _ignored, client = account.key()
     path = f"/guardrails/{account.guardrail(SONNET)['id']}/assignments/keys"
     answer = account.manager.send("POST", path, {"key_hashes": [client.secret]})
     account.manager.send("GET", f"/keys/{client.secret}")

@@ -66,7 +66,7 @@ def test_responses(client: Client) -> None:
 
 
 def test_responses_takes_messages_and_is_fenced_too(account: Account) -> None:
-    _, client = account.fenced("openai/gpt-4.1")
+    _ignored, client = account.fenced("openai/gpt-4.1")
     parts = [{"role": "user", "content": [{"type": "input_text", "text": "hello"}]}]
     client.expect(200, "POST", "/responses", {"model": "openai/gpt-4.1", "input": parts})
     body = {"model": "openai/gpt-4o", "input": parts}
@@ -83,7 +83,7 @@ def test_generation(account: Account, client: Client) -> None:
 
 
 def test_model_outside_the_allowlist(account: Account) -> None:
-    _, client = account.fenced("openai/gpt-4.1")
+    _ignored, client = account.fenced("openai/gpt-4.1")
     error = client.refused(404, "openai/gpt-4o")["error"]
     assert "guardrail restrictions" in error["message"]
     assert error["metadata"]["failed_routing_step"] == "Filter by Guardrails"
@@ -93,7 +93,7 @@ def test_model_outside_the_allowlist(account: Account) -> None:
 
 
 def test_variants_are_entries_of_their_own(account: Account) -> None:
-    _, client = account.fenced("openai/gpt-4o")
+    _ignored, client = account.fenced("openai/gpt-4o")
     client.chat("openai/gpt-4o")
     client.chat("openai/gpt-4o:nitro")
     client.refused(404, "openai/gpt-4o:extended")
@@ -106,7 +106,7 @@ def test_name_that_never_was(client: Client) -> None:
 
 
 def test_fallbacks_are_tried_in_order_and_fenced(account: Account) -> None:
-    _, client = account.fenced("openai/gpt-4.1", "openai/o3")
+    _ignored, client = account.fenced("openai/gpt-4.1", "openai/o3")
     assert client.chat("openai/gpt-4o", models=["openai/gpt-4.1"])["model"] == "openai/gpt-4.1"
     account.simulator.expire_model("openai/gpt-4.1")
     both = ["openai/gpt-4.1", "openai/o3"]
@@ -118,7 +118,7 @@ def test_fallbacks_are_tried_in_order_and_fenced(account: Account) -> None:
 
 
 def test_alias_and_router_answer_with_a_concrete_permitted_model(account: Account) -> None:
-    _, client = account.fenced("anthropic/claude-sonnet-4.6", "openai/gpt-4o-mini")
+    _ignored, client = account.fenced("anthropic/claude-sonnet-4.6", "openai/gpt-4o-mini")
     latest = client.chat("~anthropic/claude-sonnet-latest")
     assert latest["model"] == "anthropic/claude-sonnet-4.6"
     assert client.chat("openrouter/auto")["model"] == "openai/gpt-4o-mini"

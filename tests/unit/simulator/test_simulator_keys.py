@@ -39,7 +39,7 @@ def test_pages_of_100_newest_first(account: Account) -> None:
 
 def test_disabled_and_expired_keys_are_hidden_by_default(account: Account) -> None:
     account.key("plain")
-    key_hash, _ = account.key("disabled")
+    key_hash, _ignored = account.key("disabled")
     account.change(key_hash, disabled=True)
     account.key("expired", expires_at="2026-01-01T00:00:00Z")
     assert names(account) == ["plain"]
@@ -62,7 +62,7 @@ def test_only_the_default_workspace_is_listed(account: Account) -> None:
 
 
 def test_change_and_clear(account: Account) -> None:
-    key_hash, _ = account.key(limit=5, limit_reset="daily")
+    key_hash, _ignored = account.key(limit=5, limit_reset="daily")
     changed = account.change(key_hash, limit=7.5)
     assert (changed["limit"], changed["limit_remaining"], changed["limit_reset"]) == (
         7.5,
@@ -97,21 +97,21 @@ def test_disabled_key_is_refused_and_works_again(account: Account, path: str) ->
 
 def test_key_expires(account: Account) -> None:
     end = "2999-01-01T00:00:00Z"
-    _, client = account.key(expires_at=end)
+    _ignored, client = account.key(expires_at=end)
     assert client.get("/key")["data"]["expires_at"] == end
     account.simulator.advance(days=366 * 1000)
     client.expect(401, "GET", "/key")
 
 
 def test_current_key_tells_the_kinds_apart(account: Account) -> None:
-    _, client = account.key(limit=3, limit_reset="weekly")
+    _ignored, client = account.key(limit=3, limit_reset="weekly")
     own = client.get("/key")["data"]
     assert (own["is_management_key"], own["limit"], own["limit_reset"]) == (False, 3, "weekly")
     assert account.manager.get("/key")["data"]["is_management_key"] is True
 
 
 def test_wrong_kind_of_key(account: Account) -> None:
-    _, client = account.key()
+    _ignored, client = account.key()
     refusal = client.expect(403, "GET", "/keys")["error"]
     assert refusal == {"code": 403, "message": "Only management keys can perform this operation"}
     error = account.manager.refused(401, "openai/gpt-4o-mini")["error"]
@@ -179,7 +179,7 @@ def test_lifetime_limit_never_refills(account: Account) -> None:
 
 
 def test_account_out_of_credit(account: Account) -> None:
-    _, client = account.key()
+    _ignored, client = account.key()
     client.chat("openai/gpt-4.1")
     used = account.manager.get("/credits")["data"]["total_usage"]
     assert used > 0

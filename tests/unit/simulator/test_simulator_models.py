@@ -123,13 +123,13 @@ def test_one_model(account: Account) -> None:
 
 
 def test_usable_models_are_the_allowlist(account: Account) -> None:
-    _, client = account.fenced(*TWELVE)
+    _ignored, client = account.fenced(*TWELVE)
     assert {row["id"] for row in client.get("/models/user")["data"]} == set(TWELVE)
     account.manager.expect(401, "GET", "/models/user")
 
 
 def test_alias_follows_its_target_into_the_allowlist(account: Account) -> None:
-    _, client = account.fenced("anthropic/claude-sonnet-4.6")
+    _ignored, client = account.fenced("anthropic/claude-sonnet-4.6")
     found = client.get("/models/user")["data"]
     assert {row["id"] for row in found} == {
         "anthropic/claude-sonnet-4.6",
@@ -139,7 +139,7 @@ def test_alias_follows_its_target_into_the_allowlist(account: Account) -> None:
 
 
 def test_organization_may_filter_the_whole_list(account: Account) -> None:
-    _, client = account.fenced("openai/gpt-4.1")
+    _ignored, client = account.fenced("openai/gpt-4.1")
     assert len(client.get("/models")["data"]) > 100
     account.simulator.configure(filtered_catalog=True)
     assert [row["id"] for row in client.get("/models")["data"]] == ["openai/gpt-4.1"]
@@ -148,7 +148,7 @@ def test_organization_may_filter_the_whole_list(account: Account) -> None:
 
 @pytest.mark.parametrize("model", TWELVE)
 def test_any_model_can_be_made_to_expire(account: Account, model: str) -> None:
-    _, client = account.fenced(*TWELVE)
+    _ignored, client = account.fenced(*TWELVE)
     account.simulator.expire_model(model)
     assert model not in ids(account)
     assert model not in {row["id"] for row in client.get("/models/user")["data"]}

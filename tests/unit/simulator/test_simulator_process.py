@@ -48,7 +48,7 @@ def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_state_holds_no_secret_and_is_private(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     with Simulator(state_file=state) as simulator:
-        _, client = account_of(simulator).key()
+        _ignored, client = account_of(simulator).key()
     text = state.read_text()
     assert stat.S_IMODE(state.stat().st_mode) == 0o600
     assert str(client.secret) not in text
@@ -102,12 +102,12 @@ def process(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str]
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_program_survives_its_own_end(tmp_path: Path, end: signal.Signals) -> None:
     with process(tmp_path) as (running, simulator):
-        _, client = account_of(simulator).fenced("openai/gpt-4.1")
+        _ignored, client = account_of(simulator).fenced("openai/gpt-4.1")
         running.send_signal(end)
         running.wait(timeout=10)
         output = running.communicate()[0]
     assert running.returncode == (0 if end == signal.SIGTERM else -signal.SIGKILL)
-    with process(tmp_path) as (_, simulator):
+    with process(tmp_path) as (_ignored, simulator):
         client.url = simulator.url
         client.chat("openai/gpt-4.1")
         client.refused(404, "openai/gpt-4o")
@@ -117,6 +117,6 @@ def test_program_survives_its_own_end(tmp_path: Path, end: signal.Signals) -> No
 def test_program_takes_a_management_key_that_is_there(tmp_path: Path) -> None:
     key_file = tmp_path / "state.json.management-key"
     key_file.write_text("sk-or-mgmt-made-up\n")
-    with process(tmp_path) as (_, simulator):
+    with process(tmp_path) as (_ignored, simulator):
         assert simulator.management_key == "sk-or-mgmt-made-up"
         account_of(simulator).key()

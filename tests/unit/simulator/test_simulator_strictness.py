@@ -82,7 +82,7 @@ def test_bodies_that_do_not_fit(account: Account, path: str, body: Any, problem:
 
 @pytest.mark.parametrize("field", ["expires_at", "workspace_id", "creator_user_id", "usage"])
 def test_what_cannot_be_changed(account: Account, field: str) -> None:
-    key_hash, _ = account.key()
+    key_hash, _ignored = account.key()
     account.manager.expect(400, "PATCH", f"/keys/{key_hash}", {field: None})
     assert account.simulator.violations == [f"PATCH /keys/{{hash}}: body.{field}: unknown field"]
 
@@ -121,13 +121,13 @@ def test_bodies_that_are_not_json(account: Account, data: bytes) -> None:
 
 
 def test_no_body_where_none_belongs(account: Account) -> None:
-    key_hash, _ = account.key()
+    key_hash, _ignored = account.key()
     account.manager.expect(400, "DELETE", f"/keys/{key_hash}", {"sure": True})
     account.manager.get(f"/keys/{key_hash}")
 
 
 def test_what_open_webui_and_openai_clients_send_is_taken(account: Account) -> None:
-    _, client = account.key()
+    _ignored, client = account.key()
     fields = {
         "stream": False,
         "stream_options": {"include_usage": True},
@@ -154,7 +154,7 @@ def test_what_open_webui_and_openai_clients_send_is_taken(account: Account) -> N
 
 
 def test_a_refused_key_is_told_nothing_about_its_body(account: Account) -> None:
-    _, client = account.key()
+    _ignored, client = account.key()
     client.expect(403, "POST", "/keys", {"nonsense": 1})
     assert account.simulator.violations == []
 
