@@ -121,4 +121,5 @@ def _verdict(problems: list[dict[str, str]]) -> str:
         f"\n  {problem['client'] or 'fleet'} ({problem['stage']}): {describe(problem)}"
         for problem in problems
     )
-    return f"{len(problems)} of the clients need a person:{lines}"
+    count = "a client needs" if len(problems) == 1 else f"{len(problems)} clients need"
+    return f"{count} a person:{lines}"
