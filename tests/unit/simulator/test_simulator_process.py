@@ -107,7 +107,7 @@ def test_program_survives_its_own_end(tmp_path: Path, end: signal.Signals) -> No
         running.wait(timeout=10)
         output = running.communicate()[0]
     assert running.returncode == (0 if end == signal.SIGTERM else -signal.SIGKILL)
-    with process(tmp_path) as (_ignored, simulator):
+    with process(tmp_path) as (_process, simulator):
         client.url = simulator.url
         client.chat("openai/gpt-4.1")
         client.refused(404, "openai/gpt-4o")
