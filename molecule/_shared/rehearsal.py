@@ -84,7 +84,7 @@ def sign_in(host: Host, client: str) -> str:
 def simulator(view: str) -> Mapping[str, Any]:
     """A view of the simulated OpenRouter, such as ``keys``."""
     url = os.environ["FLEET_OPENROUTER_URL"].removesuffix("/api/v1")
-    request = urllib.request.Request(  # noqa: S310 the rehearsal's own address
+    request = urllib.request.Request(
         f"{url}/_simulator/{view}",
         headers={"Authorization": f"Bearer {os.environ['OPENROUTER_MANAGEMENT_KEY']}"},
     )

@@ -52,9 +52,7 @@ class ActionModule(Stage):
                 f"no such event: {', '.join(unknown)}", "fleet_hooks", f"use {', '.join(_EVENTS)}"
             )
         commands = {event: [_words(line) for line in given[event] or []] for event in given}
-        return {
-            event: commands.get(event, []) for event in self.option("events") if not self.check
-        }
+        return {event: commands.get(event, []) for event in self.option("events") if not self.check}
 
     def _document(self, event: str) -> dict[str, Any]:
         hosts = self._vars["ansible_play_hosts_all"]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mai.fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The roles `budget`, `hooks` and `report` in plays of their own, on states of a run made up here."""
+"""The roles `budget`, `hooks` and `report` in plays of their own, on made-up states of a run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Fleet:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.write("servers.yml", {"servers": {"hosts": dict.fromkeys(("sa", "sb", "sc"), {})}})
+        self.write("servers.yml", {"servers": {"hosts": {name: {} for name in ("sa", "sb", "sc")}}})
         self.write("fleet.yml", {"plugin": "mai.fleet.clients", "schema": 1, "fleet": "made_up"})
         self.write("plans.yml", PLANS)
         (home / "clients").mkdir()
@@ -131,7 +131,9 @@ class Fleet:
             timeout=120,
         )
         file = self.home / "result.json"
-        return Run(done.returncode, done.stdout, json.loads(file.read_text()) if file.exists() else {})
+        return Run(
+            done.returncode, done.stdout, json.loads(file.read_text()) if file.exists() else {}
+        )
 
 
 @pytest.fixture
