@@ -60,7 +60,6 @@ def container(host: Host, client: str) -> dict[str, Any]:
 
 def ask(host: Host, client: str, method: str, path: str, token: str = "", **body: Any) -> Any:
     """Ask an instance over HTTP, on the loopback address where it is published."""
-    port = container(host, client)["HostConfig"]["PortBindings"]["8080/tcp"][0]["HostPort"]
     command = [
         *("curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "60"),
         *("--request", method, "--header", "Content-Type: application/json"),
@@ -69,8 +68,21 @@ def ask(host: Host, client: str, method: str, path: str, token: str = "", **body
         command += ["--header", f"Authorization: Bearer {token}"]
     if body:
         command += ["--data", json.dumps(body)]
-    words = [*command, f"http://127.0.0.1:{port}{path}"]
+    words = [*command, url(host, client) + path]
     return json.loads(host.check_output(" ".join(["%s"] * len(words)), *words))
+
+
+def url(host: Host, client: str) -> str:
+    """Where the instance is published on its server."""
+    (binding,) = container(host, client)["HostConfig"]["PortBindings"]["8080/tcp"]
+    return f"http://{binding['HostIp']}:{binding['HostPort']}"
+
+
+def ready(host: Host, client: str) -> bool:
+    """Whether the instance says that it can serve."""
+    return bool(
+        host.run("curl --silent --fail --output /dev/null %s", url(host, client) + "/ready").rc == 0
+    )
 
 
 def sign_in(host: Host, client: str) -> str:

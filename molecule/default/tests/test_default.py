@@ -31,9 +31,9 @@ def test_the_host_is_no_other(host: Host) -> None:
 
 
 @each_client
-def test_the_instance_is_healthy(host: Host, client: str) -> None:
-    state = rehearsal.container(host, client)["State"]
-    assert state["Health"]["Status"] == "healthy"
+def test_the_instance_is_ready(host: Host, client: str) -> None:
+    assert rehearsal.ready(host, client)
+    assert rehearsal.container(host, client)["RestartCount"] == 0
 
 
 @each_client

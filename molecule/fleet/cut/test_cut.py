@@ -28,7 +28,7 @@ def test_the_report_names_the_clients_of_the_lost_server_and_no_others() -> None
 def test_the_others_are_served(server: str) -> None:
     host = rehearsal.host(server)
     for client in rehearsal.clients(server):
-        assert rehearsal.container(host, client)["State"]["Health"]["Status"] == "healthy"
+        assert rehearsal.ready(host, client)
         assert rehearsal.sign_in(host, client)
 
 

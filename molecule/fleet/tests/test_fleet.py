@@ -24,7 +24,7 @@ def test_each_server_serves_its_own_clients_and_no_others(server: str) -> None:
     running = host.check_output("docker ps --format '{{.Names}}'").split()
     assert sorted(running) == [f"{client}-webui-1" for client in rehearsal.clients(server)]
     for client in rehearsal.clients(server):
-        assert rehearsal.container(host, client)["State"]["Health"]["Status"] == "healthy"
+        assert rehearsal.ready(host, client)
         assert rehearsal.sign_in(host, client)
 
 
