@@ -42,7 +42,7 @@ asyncio.run(scan())
 
 
 def name(host: Host) -> str:
-    return str(host.check_output("hostname"))
+    return str(host.backend.get_hostname())
 
 
 def address(host: Host) -> str:
