@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -211,14 +212,18 @@ def _owners(sockets: Iterable[str], proc: Path) -> dict[str, str]:
     if not wanted:
         return owners
     for process in proc.glob("[0-9]*"):
-        try:
-            held = {os.readlink(link) for link in (process / "fd").iterdir()}
-            if held & wanted:
+        # It may end, and its files may be closed, while they are looked at.
+        with contextlib.suppress(OSError):
+            if any(_target(link) in wanted for link in (process / "fd").iterdir()):
                 owners[process.name] = (process / "comm").read_text(encoding="utf-8").strip()
-        except OSError:
-            # It ended in the meantime.
-            continue
     return owners
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
 
 
 def _wait(ready: Callable[[], bool], otherwise: str) -> None:
