@@ -78,11 +78,13 @@ class HAProxy:
 
     def validate(self, sites: Path) -> str:
         """What HAProxy has against the configuration with these sites; empty if it likes it."""
-        done = run(["haproxy", "-c", "-q", "-f", str(self._places.base), "-f", str(sites)])
+        # With -q, it would not say why.
+        done = run(["haproxy", "-c", "-f", str(self._places.base), "-f", str(sites)])
         if done.returncode == 0:
             return ""
         lines = [line for line in done.stdout.splitlines() if "[ALERT]" in line]
-        return "; ".join(line.partition(": ")[2] for line in lines[:3]) or done.stdout.strip()
+        reasons = "; ".join(line.partition(": ")[2].removeprefix("config : ") for line in lines[:3])
+        return reasons or f"its check ended with {done.returncode}"
 
     def load(self) -> None:
         """Start it, or let a new process take over, and wait until it serves."""
