@@ -15,7 +15,7 @@ description:
   - Nothing is changed unless HAProxy accepts the new configuration as a whole. A site that it does
     not accept fails its client only.
   - A certificate that cannot be renewed stays in use, and its client gets a warning.
-  - The role M(ignore:mai.fleet.edge) has to have prepared the server.
+  - The role C(mai.fleet.edge) has to have prepared the server.
 options:
   clients:
     description: The clients to look after. Sites of others are not touched.
