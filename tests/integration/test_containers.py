@@ -712,11 +712,15 @@ def test_a_server_without_docker(server: Server) -> None:
     assert "install and start Docker" in result["failure"]["todo"]
 
 
-def test_a_server_without_compose(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = server.client("one")
+def test_a_server_without_compose_fails_only_who_needs_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, new = server.client("one"), server.client("two")
+    server.up(running)
     monkeypatch.setenv("PATH", "/nonexistent")
-    result = server.run(name)
-    assert result["failure"]["what"] == "there is no docker command"
+    rows = server.run(running, new)["clients"]
+    assert not rows[running]["failed"]
+    assert rows[new]["failure"]["what"] == "there is no docker command"
 
 
 # Many clients
@@ -731,10 +735,7 @@ def test_more_networks_than_docker_has_room_for_by_itself(server: Server) -> Non
         )
     names = [server.client(f"c{number}") for number in range(8)]
     server.up(*names)
-    begin = time.monotonic()
     assert server.run(*names)["changed"] is False
-    seconds = time.monotonic() - begin
-    assert seconds < 2, f"{seconds:.1f} s for {len(names)} unchanged clients"
 
 
 def test_the_pool_bounds_how_many_start_at_once(server: Server) -> None:
