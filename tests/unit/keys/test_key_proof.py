@@ -416,9 +416,7 @@ def test_a_fence_that_takes_a_while(bench: Bench, sold: Sold) -> None:
     proof = proven(bench, sold, patience=30, sleep=clock)
     assert all(gate["passed"] for gate in proof.gates)
     assert len(proof.gates) == 4
-    # The simulator's clock runs on while a slow machine makes a request.
-    assert set(clock.slept) == {1.0}
-    assert len(clock.slept) <= 3
+    assert clock.slept == [1.0] * 3
 
 
 def test_another_allowlist_that_takes_a_while(client: Bench, sold: Sold) -> None:
@@ -441,9 +439,9 @@ def test_patience_ends(bench: Bench, sold: Sold) -> None:
     """By the real clock."""
     bench.simulator.configure(enforcement_delay=3600)
     bench.one(desired())
-    proof = prove(bench.api(bench.secret()), sold, patience=0.5, fence=True)
+    proof = prove(bench.api(bench.secret()), sold, patience=0.95, fence=True)
     assert failed(proof)["gate"] == "allowlist"
-    assert bench.simulator.count("GET", "/models/user") <= 2
+    assert bench.simulator.count("GET", "/models/user") == 2
 
 
 # --- suspended ------------------------------------------------------------------------------------
