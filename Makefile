@@ -30,7 +30,10 @@ units: ## the unit tests, and those of playbooks against the simulator
 integration: ## the integration tests: real Docker, real Open WebUI
 	@tools/test integration
 
+molecule: ## rehearsals on hosts with systemd, sshd and Docker: all, or SCENARIO=name
+	@tools/molecule test $(SCENARIO)
+
 clean: ## remove the results and caches of tests
 	@rm -rf .mai/test .mai/ansible-test .mai/pycache
 
-.PHONY: help demo demo-down test lint sanity units integration clean
+.PHONY: help demo demo-down test lint sanity units integration molecule clean

@@ -5,13 +5,9 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from typing import Any
 
 import yaml
-from ansible.errors import AnsibleError
-from ansible.template import trust_as_template
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import (
     SECRET,
@@ -26,8 +22,6 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._instance import (
 )
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
 
-Render = Callable[[dict[str, Any]], str]
-
 
 class ActionModule(Stage):
     STAGE = "files"
@@ -36,8 +30,8 @@ class ActionModule(Stage):
     def stage(self) -> dict[str, Any]:
         state: State = self.option("state")
         self._store = self.store()
-        self._compose = self._template(self.option("compose_template"))
-        self._env = self._template(self.option("env_template"))
+        self._compose = self.template(self.option("compose_template"))
+        self._env = self.template(self.option("env_template"))
         clients = []
         payload: dict[str, dict[str, str]] = {}
         secret_names = set(SECRET)
@@ -133,26 +127,6 @@ class ActionModule(Stage):
         if isinstance(value, dict):
             return self._store.decrypt_value(value["vault"], f"{client['file']}: env.{name}")
         return str(value)
-
-    def _template(self, name: str) -> Render:
-        """A function that renders the template, which the play or the role may hold."""
-        try:
-            path = self._find_needle("templates", name)
-            text = trust_as_template(self._loader.get_text_file_contents(path))
-        except AnsibleError as error:
-            raise FleetError(f"no such template: {name}", todo=str(error)) from error
-        searchpath = [os.path.dirname(path), self._loader.get_basedir()]
-
-        def render(variables: dict[str, Any]) -> str:
-            templar = self._templar.copy_with_new_env(
-                searchpath=searchpath, available_variables={**self._vars, **variables}
-            )
-            try:
-                return str(templar.template(text, escape_backslashes=False))
-            except AnsibleError as error:
-                raise FleetError(f"cannot be rendered: {error}", path) from error
-
-        return render
 
 
 def _meaning(compose: str, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import public_url, usd
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import select
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import fingerprint_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, merge
 from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import shown
@@ -21,16 +22,26 @@ _UNLISTED = (
     "put the file back, with state: absent to remove them"
 )
 
+#: What the report needs to know of a client of which the run knows nothing.
+_UNTOUCHED: Row = {
+    "changed": [],
+    "warnings": [],
+    "failure": None,
+    "instance": None,
+    "port": None,
+}
+
 
 class ActionModule(Stage):
     STAGE = "report"
-    OPTIONS = ()
+    OPTIONS = ("select",)
 
     def stage(self) -> dict[str, Any]:
         hosts = self._vars["ansible_play_hosts_all"]
         states = {host: self._raw(host).get("fleet_state") for host in hosts}
         state = merge(states)
         rows = state["clients"]
+        rows.update(self._lost(states))
         problems = [
             {"client": error["client"], "stage": "inventory", **_failure(error)}
             for error in self._vars["fleet_errors"]
@@ -57,6 +68,23 @@ class ActionModule(Stage):
             "table": table,
             "problems": problems,
             "verdict": _verdict(problems),
+        }
+
+    def _lost(self, states: Mapping[str, Any]) -> dict[str, Row]:
+        """Rows of clients that the run did not come to: their server failed before."""
+        fleet = self.fleet()
+        known = any(state and "clients" in state for state in states.values())
+        lost = {
+            name
+            for name, client in fleet.items()
+            if known and client["server"] in states and not states[client["server"]]
+        }
+        if self.option("select"):
+            broken = {error["client"] for error in self._vars["fleet_errors"]}
+            lost &= select(fleet, self.option("select"), broken)
+        return {
+            name: {**_UNTOUCHED, "server": fleet[name]["server"], "state": fleet[name]["state"]}
+            for name in lost
         }
 
     def _line(self, name: str, row: Row) -> dict[str, str]:

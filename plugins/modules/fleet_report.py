@@ -17,6 +17,11 @@ extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.read_only
   - mai.fleet.attributes.controller
+options:
+  select:
+    description: The selection of the run, which says whether clients of servers that failed early belong to it.
+    type: raw
+    default: ""
 """
 
 EXAMPLES = r"""

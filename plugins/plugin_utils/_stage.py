@@ -15,8 +15,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
 from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
@@ -24,6 +25,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 
 Row = dict[str, Any]
 State = dict[str, Any]
+Render = Callable[[dict[str, Any]], str]
 
 #: What a state consists of: rows by client, names of models by id, clients without a file.
 PARTS = ("clients", "catalog", "unlisted")
@@ -205,6 +207,26 @@ class Stage(ActionBase):
                 where = f"{where}, {failure['where']}"
             raise FleetError(failure["what"], where, failure.get("todo", ""))
         return answer
+
+    def template(self, name: str) -> Render:
+        """A function that renders the template, which the play or the role may hold."""
+        try:
+            path = self._find_needle("templates", name)
+            text = trust_as_template(self._loader.get_text_file_contents(path))
+        except AnsibleError as error:
+            raise FleetError(f"no such template: {name}", todo=str(error)) from error
+        searchpath = [os.path.dirname(path), self._loader.get_basedir()]
+
+        def render(variables: dict[str, Any]) -> str:
+            templar = self._templar.copy_with_new_env(
+                searchpath=searchpath, available_variables={**self._vars, **variables}
+            )
+            try:
+                return str(templar.template(text, escape_backslashes=False))
+            except AnsibleError as error:
+                raise FleetError(f"cannot be rendered: {error}", path) from error
+
+        return render
 
     def on_server(
         self, state: State, names: Iterable[str], work: Callable[[], dict[str, Any]]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -32,6 +33,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._api.docker import (
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, Unreachable
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.bulk import for_each
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.files import read_env
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.gate import held
 from ansible_collections.mai.fleet.plugins.module_utils._redaction import Redactor, secret_values
 from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
 from ansible_collections.mai.fleet.plugins.module_utils._transport.loopback import Loopback
@@ -40,6 +42,8 @@ _LOG_LINES = 20
 _LINE_LENGTH = 300
 # A container that came back this often since it was started will not get ready.
 _HOPELESS_RESTARTS = 3
+# What compose.yml allows an instance for stopping, in seconds.
+_STOP_GRACE = 70
 
 
 class Action(Enum):
@@ -293,9 +297,10 @@ class Reconciler:
 
     def _act(self, client: Wanted, action: Action, row: Row) -> None:
         try:
-            self._apply(client, action)
-            if client.present:
-                self._await_ready(client, row)
+            with self._held(client, action):
+                self._apply(client, action)
+                if client.present:
+                    self._await_ready(client, row)
         except FleetError as error:
             row.error = error
         if action is Action.WAIT:
@@ -305,6 +310,12 @@ class Reconciler:
         except FleetError as error:
             row.error = row.error or error
         row.changed = row.before != row.after
+
+    def _held(self, client: Wanted, action: Action) -> AbstractContextManager[None]:
+        """Requests wait for an instance that is about to come back."""
+        if action in (Action.WAIT, Action.DOWN):
+            return nullcontext()
+        return held(client.name, self._settings.timeout + _STOP_GRACE)
 
     def _apply(self, client: Wanted, action: Action) -> None:
         found = self._found(client.name)

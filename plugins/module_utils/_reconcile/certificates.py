@@ -1,0 +1,145 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the mai.fleet collection
+"""The clients' certificates, which dehydrated gets from an ACME certificate authority.
+
+dehydrated runs once for all clients, here and from its daily timer alike. It goes on after a domain
+that failed, so what became of each is read from its output and, above all, from the disk.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shutil
+import ssl
+import subprocess
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.mai.fleet.plugins.module_utils._api.haproxy import Places, run
+from ansible_collections.mai.fleet.plugins.module_utils._atomic import write_atomically
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+
+#: When to renew: the same as in dehydrated's configuration.
+RENEW = datetime.timedelta(days=30)
+
+# Each certificate takes some seconds.
+_TIMEOUT = 1800.0
+_ATTEMPTS = 5
+_NONCE = re.compile(r"badNonce|anti-replay nonce")
+_END = re.compile(r"^notAfter=(.*)$", re.MULTILINE)
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate that lies where HAProxy reads it."""
+
+    ends: datetime.datetime
+    domains: frozenset[str]
+    der: bytes
+
+    def good(self, domain: str, left: datetime.timedelta = datetime.timedelta()) -> bool:
+        """Whether it is for the domain and has that much time left."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        return domain in self.domains and self.ends - now > left
+
+
+class Certificates:
+    """The certificates of one server's clients. All methods raise :class:`FleetError` only."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._list = places.keep / "domains.txt"
+
+    def read(self, client: str) -> Certificate | None:
+        """A client's certificate, None where there is none that can be read."""
+        path = self._path(client)
+        try:
+            # The key comes first, then the client's own certificate, then those above it.
+            own = _PEM.search(path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+        if own is None:
+            return None
+        command = ["openssl", "x509", "-noout", "-enddate", "-ext", "subjectAltName"]
+        said = run([*command, "-in", str(path)])
+        found = _END.search(said.stdout)
+        if found is None:
+            return None
+        ends = datetime.datetime.strptime(found[1], "%b %d %H:%M:%S %Y GMT")
+        return Certificate(
+            ends.replace(tzinfo=datetime.timezone.utc),
+            frozenset(re.findall(r"DNS:([^,\s]+)", said.stdout)),
+            ssl.PEM_cert_to_DER_cert(own[0]),
+        )
+
+    def listed(self) -> dict[str, str]:
+        """The domains that are to have a certificate, by client."""
+        try:
+            lines = self._list.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return {}
+        pairs = (line.partition(" > ") for line in lines if " > " in line)
+        return {client: domain for domain, _arrow, client in pairs}
+
+    def keep_list(self, domains: Mapping[str, str]) -> None:
+        """Let the daily timer look after these domains, by client, and no others."""
+        text = "".join(f"{domain} > {client}\n" for client, domain in sorted(domains.items()))
+        try:
+            write_atomically(str(self._list), text.encode("utf-8"), 0o600)
+        except OSError as error:
+            raise FleetError(f"cannot be written: {error.strerror}", str(self._list)) from None
+
+    def remove(self, client: str) -> None:
+        """Forget a client's certificate and its private key."""
+        self._path(client).unlink(missing_ok=True)
+        shutil.rmtree(self._places.keep / "certs" / client, ignore_errors=True)
+
+    def request(self, domains: Collection[str]) -> dict[str, str]:
+        """Get the certificates that are missing or due.
+
+        :param domains: what the caller wants to know about
+        :return: why there is none, by domain
+        """
+        command = ["dehydrated", "--config", str(self._places.home / "acme.conf")]
+        registered = self._patiently([*command, "--register", "--accept-terms"])
+        if registered.returncode != 0:
+            return dict.fromkeys(domains, _reason(registered.stdout))
+        return reasons(self._patiently([*command, "--cron", "--keep-going"]).stdout, domains)
+
+    def _patiently(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        """A certificate authority may refuse a nonce for no reason (RFC 8555, section 6.5)."""
+        for _attempt in range(_ATTEMPTS):
+            done = run(command, _TIMEOUT)
+            if done.returncode == 0 or not _NONCE.search(done.stdout):
+                break
+        return done
+
+    def _path(self, client: str) -> Path:
+        return self._places.certificates / f"{client}.pem"
+
+
+def reasons(output: str, domains: Collection[str]) -> dict[str, str]:
+    """Why dehydrated got no certificate, by domain; a domain that is well is not in it."""
+    head, *parts = re.split(r"^Processing ", output, flags=re.MULTILINE)
+    if not parts and "ERROR" in head:
+        return dict.fromkeys(domains, _reason(head))
+    found = {}
+    for part in parts:
+        # The first line is the domain, and with other names of it `DOMAIN with alternative ...`.
+        domain = part.split(maxsplit=1)[0]
+        if domain in domains and "ERROR" in part:
+            found[domain] = _reason(part)
+    return found
+
+
+def _reason(output: str) -> str:
+    """The error in dehydrated's output, which may go on in JSON over many lines."""
+    detail = re.search(r'"detail":?"?\]?\s*"([^"]+)"', output)
+    error = re.search(r"ERROR: (.*)", output)
+    parts = [match[1].strip() for match in (error, detail) if match]
+    return ": ".join(parts) or output.strip()[-200:]
