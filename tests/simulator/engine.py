@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import threading
 import traceback
@@ -61,13 +63,15 @@ class Request:
     """A request that was seen, without body and secret.
 
     `status`: 0 when the connection was cut before anything was done. `caller`: none, unknown,
-    management, or `key:` and the first 12 hex digits of the key's hash.
+    management, or `key:` and the first 12 hex digits of the key's hash. `body`: the first 12 hex
+    digits of its SHA-256, by which a request that was sent twice is known; empty without a body.
     """
 
     method: str
     path: str
     status: int
     caller: str
+    body: str = ""
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,8 @@ class Engine:
     def note(self, incoming: Incoming, caller: Caller, status: int) -> None:
         named = f"key:{caller.key.hash[:12]}" if caller.key else caller.kind
         path = redacted(incoming.path)
-        self.requests.append(Request(incoming.method, path, status, named))
+        body = "" if incoming.body is None else fingerprint(incoming.body)
+        self.requests.append(Request(incoming.method, path, status, named, body))
 
     def act(self, incoming: Incoming, caller: Caller, fault: Fault | None) -> Answer:
         route = incoming.route
@@ -219,6 +224,10 @@ class Engine:
         if key is None or key.enforced(now).disabled or key.expired(now):
             return Caller("unknown")
         return Caller("inference", key)
+
+
+def fingerprint(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def redacted(text: str) -> str:

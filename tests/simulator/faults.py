@@ -39,6 +39,8 @@ class Fault:
     """How many matching requests pass unharmed first."""
     delay: float = 0.0
     """Seconds to wait before anything else."""
+    pace: float = 0.0
+    """Seconds between the parts of a streamed answer, which otherwise come all at once."""
     status: int | None = None
     """Answer with this error instead of the real answer."""
     http_status: int | None = None
@@ -63,8 +65,8 @@ class Fault:
             raise ValueError(f"cut must be one of {', '.join(CUTS)}")
         if self.status is not None and self.cut is not None:
             raise ValueError("status and cut exclude each other")
-        if self.status is None and self.cut is None and not self.delay:
-            raise ValueError("a fault needs status, cut or delay")
+        if self.status is None and self.cut is None and not self.delay and not self.pace:
+            raise ValueError("a fault needs status, cut, delay or pace")
 
     def matches(self, method: str, path: str) -> bool:
         return bool(re.fullmatch(self.method, method) and re.fullmatch(self.path, path))

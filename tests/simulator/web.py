@@ -79,7 +79,8 @@ class Application:
         answer = self.engine.handle(incoming, fault)
         if fault and fault.cut == "after":
             drop(environ)
-        response = reply(answer, environ if fault and fault.cut == "middle" else None)
+        broken = environ if fault and fault.cut == "middle" else None
+        response = reply(answer, broken, fault.pace if fault else 0)
         return response(environ, start_response)
 
     def read(self, request: Request) -> Incoming | Response:
@@ -135,7 +136,7 @@ def not_json(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def reply(answer: Answer, broken: dict[str, Any] | None) -> Response:
+def reply(answer: Answer, broken: dict[str, Any] | None, pace: float) -> Response:
     """`broken`: the environment of a request whose answer is to end in the middle."""
     if answer.events is None:
         response = as_json(answer.status, answer.body)
@@ -145,7 +146,7 @@ def reply(answer: Answer, broken: dict[str, Any] | None) -> Response:
     else:
         lines = list(stream(answer.events))
         chunks = interrupted(lines[: len(lines) // HALF], broken) if broken else iter(lines)
-        response = Response(chunks, content_type="text/event-stream")
+        response = Response(paced(chunks, pace), content_type="text/event-stream")
     response.headers.extend(answer.headers)
     return response
 
@@ -155,6 +156,13 @@ def stream(events: list[dict[str, Any]]) -> Iterator[bytes]:
     for event in events:
         yield f"data: {json.dumps(event)}\n\n".encode()
     yield b"data: [DONE]\n\n"
+
+
+def paced(chunks: Iterator[bytes], pace: float) -> Iterator[bytes]:
+    for number, chunk in enumerate(chunks):
+        if number:
+            time.sleep(pace)
+        yield chunk
 
 
 def interrupted(chunks: list[bytes], environ: dict[str, Any]) -> Iterator[bytes]:

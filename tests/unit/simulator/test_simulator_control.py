@@ -100,6 +100,31 @@ def test_delay_blocks_nobody_else(account: Account) -> None:
     assert time.monotonic() - before < 0.3
 
 
+def test_a_stream_that_takes_its_time(account: Account) -> None:
+    _ignored, client = account.key()
+    account.simulator.fault(path="/chat/completions", pace=0.05)
+    body = {"model": "openai/gpt-4.1", "messages": HELLO, "stream": True}
+    with requests.post(
+        f"{client.url}/chat/completions",
+        json=body,
+        headers={"Authorization": f"Bearer {client.secret}"},
+        stream=True,
+        timeout=10,
+    ) as answer:
+        arrived = [time.monotonic() for line in answer.iter_lines(1) if line]
+    assert len(arrived) > 5
+    assert arrived[-1] - arrived[0] >= 0.05 * (len(arrived) - 1) * 0.9
+
+
+def test_a_request_that_was_sent_twice_is_known(account: Account) -> None:
+    _ignored, client = account.key()
+    for text in ("one", "two", "two"):
+        client.chat("openai/gpt-4.1", messages=[{"role": "user", "content": text}])
+    one, two, again = (row.body for row in account.simulator.requests[-3:])
+    assert one != two
+    assert two == again
+
+
 @pytest.mark.parametrize(
     "rule",
     [{}, {"cut": "sideways"}, {"status": 500, "cut": "after"}, {"path": "("}, {"stauts": 500}],
