@@ -119,6 +119,21 @@ def public_url(client: Mapping[str, Any], port: int) -> str:
     return f"https://{client['domain']}" if client["domain"] else f"http://127.0.0.1:{port}"
 
 
+def behind_tls(client: Mapping[str, Any]) -> dict[str, str]:
+    """What Open WebUI has to know of a site that browsers reach over HTTPS.
+
+    Its websocket takes browsers from this origin only; cookies never go over plain HTTP. A client's
+    ``env`` may override these, say for a second origin.
+    """
+    if not client["domain"]:
+        return {}
+    return {
+        "CORS_ALLOW_ORIGIN": f"https://{client['domain']}",
+        "WEBUI_SESSION_COOKIE_SECURE": "true",
+        "WEBUI_AUTH_COOKIE_SECURE": "true",
+    }
+
+
 def build(
     client: Mapping[str, Any],
     secrets: Mapping[str, Any],
@@ -161,6 +176,7 @@ def build(
         "OPENAI_API_CONFIGS": json.dumps({"0": connection_config(models)}, separators=(",", ":")),
         **_INSTANCE_MANAGED,
         **DEFAULTS,
+        **behind_tls(client),
         **extra,
     }
 
