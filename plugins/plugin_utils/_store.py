@@ -33,7 +33,7 @@ from ansible.parsing.vault import (
 )
 from ansible_collections.mai.fleet.plugins.module_utils._atomic import write_atomically
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Attempt, Record
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 
 
 class Store:
@@ -50,9 +50,7 @@ class Store:
         """:raises FleetError: the file is there and is not a record"""
         path = self._state / f"{client}.json"
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            data["attempt"] = Attempt(**data["attempt"]) if data["attempt"] else None
-            record = Record(**data)
+            record = Record.read(json.loads(path.read_text(encoding="utf-8")))
             if record.client != client:
                 # It would be written back into that client's file.
                 raise ValueError(f"it is client {record.client}'s")

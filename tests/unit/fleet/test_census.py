@@ -14,7 +14,7 @@ from ansible.parsing.vault import VaultLib
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import external_user
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Record
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import (
     Census,
     digest,

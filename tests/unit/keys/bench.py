@@ -21,9 +21,9 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import (
     Account,
     Desired,
     Keys,
-    Record,
     reconcile,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
 from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 from simulator.engine import Incoming

@@ -24,7 +24,7 @@ from ansible.playbook.task import Task
 from ansible.plugins.loader import connection_loader
 from ansible.template import Templar
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import resolve
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Record
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage, merge
 from unit.keys.bench import FLEET, GPT, MINI, Bench, Row
 
