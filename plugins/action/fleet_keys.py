@@ -29,7 +29,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage
 
 class ActionModule(Stage):
     STAGE = "keys"
-    OPTIONS = ("state", "replace", "retire", "grace", "quiet")
+    OPTIONS = ("state", "replace", "undo", "retire", "grace", "quiet")
 
     def stage(self) -> dict[str, Any]:
         state: State = self.batch_state()
@@ -44,6 +44,7 @@ class ActionModule(Stage):
     def _reconcile(self, state: State, api: OpenRouter) -> dict[str, Any]:
         fleet = self.fleet()
         replace = select(fleet, self.option("replace") or "")
+        undo = select(fleet, self.option("undo") or "")
         broken = {error["client"] for error in self._vars.get("fleet_errors", [])}
         account = Account.read(api, self.config["name"])
         nobodys = account.clients() - set(fleet) - broken
@@ -59,8 +60,8 @@ class ActionModule(Stage):
             except FleetError as error:
                 rows[name] = _failed(name, error)
                 continue
-            wanted.append((_desired(name, fleet[name], row, name in replace), record))
-        keys = Keys(api, self._store, self.config["name"], account, self.check)
+            wanted.append((_desired(name, fleet[name], row, name in replace, name in undo), record))
+        keys = Keys(api, self._store, self.config["name"], account, self.check, now())
         rows.update(reconcile(keys, wanted, lambda desired, error: _failed(desired.client, error)))
         if not self.check:
             for _desired_one, record in wanted:
@@ -90,6 +91,7 @@ class ActionModule(Stage):
                 generation=old.generation,
                 attempts=old.attempts,
                 former=old.former,
+                remainder=old.remainder,
                 proven=old.proven,
                 models={**old.models, **in_effect},
             )
@@ -132,7 +134,7 @@ class ActionModule(Stage):
         return self.result(state, found)
 
 
-def _desired(name: str, client: dict[str, Any], row: Row, replace: bool) -> Desired:
+def _desired(name: str, client: dict[str, Any], row: Row, replace: bool, undo: bool) -> Desired:
     return Desired(
         client=name,
         organization=client["organization"],
@@ -141,6 +143,7 @@ def _desired(name: str, client: dict[str, Any], row: Row, replace: bool) -> Desi
         limit_reset=client["limit_reset"],
         slugs=row.get("slugs", []),
         replace=replace,
+        undo=undo,
         held=row.get("held"),
     )
 

@@ -15,6 +15,7 @@ Whatever else bears the client's name is an error, never a guess.
 
 from __future__ import annotations
 
+import datetime
 import secrets as random
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -51,8 +52,8 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
     Record,
     Remainder,
     Why,
+    chosen,
     is_api_key,
-    now,
     stamp,
     succeeded,
 )
@@ -70,6 +71,7 @@ class Desired:
     :ivar slugs: canonical, with variants. Empty when the catalog has none of the client's models
         any more: then its guardrail stays as it is
     :ivar replace: make a new key even though there is one
+    :ivar undo: go back to the key before this one
     :ivar held: hash of the secret that is stored, empty when none is; None: as the record says
     """
 
@@ -80,6 +82,7 @@ class Desired:
     limit_reset: str
     slugs: list[str]
     replace: bool = False
+    undo: bool = False
     held: str | None = None
 
     @property
@@ -124,13 +127,21 @@ class Keys:
     """Reconciles clients one by one; :func:`reconcile` does many at once."""
 
     def __init__(
-        self, api: OpenRouter, store: KeyStore, fleet: str, account: Account, check: bool
+        self,
+        api: OpenRouter,
+        store: KeyStore,
+        fleet: str,
+        account: Account,
+        check: bool,
+        at: datetime.datetime,
     ) -> None:
+        """:param at: the time that counts as now"""
         self._api = api
         self._store = store
         self._fleet = fleet
         self._account = account
         self._check = check
+        self._at = at
 
     def apply(self, desired: Desired, record: Record) -> Row:
         """:raises FleetError: what stopped this client; every step before it is on disk"""
@@ -139,9 +150,11 @@ class Keys:
         guardrail = self._account.guardrails.get(desired.client)
         if desired.state == "absent":
             return self._absent(record, live, current, guardrail)
+        if desired.undo:
+            current = self._predecessor(record, live)
         kept = None if _replaces(desired, record, current, live) else current
         others = [key for key in live if key is not kept]
-        left = _remainder(desired, record, others)
+        left = _remainder(desired, record, others, self._at)
         if left is not None:
             desired = replace(desired, limit=left.limit)
         if desired.suspended and not self._check:
@@ -155,7 +168,7 @@ class Keys:
                 "give the client or its plan other models",
             )
         warnings = []
-        if current is not None and current.hash != record.key_hash:
+        if current is not None and current.hash != record.key_hash and not desired.undo:
             warnings.append(f"the record did not know the key that is stored, {current.name}")
         remembered = replace(self._remember(record, current, live, orphans), remainder=left)
         older = [key for key in others if key not in orphans]
@@ -168,7 +181,7 @@ class Keys:
             "models": sorted(set(desired.slugs)) or before["models"],
             "fenced": True,
         }
-        changed = before != after or bool(orphans)
+        changed = before != after or bool(orphans) or desired.undo
         if not self._check:
             if remembered != record:
                 self._store.save_record(remembered)
@@ -197,6 +210,22 @@ class Keys:
 
     def _stored(self, client: str, live: list[Key]) -> Key | None:
         return _by_hash(live, sha256(self._store.secrets(client).get("api_key", "")))
+
+    def _predecessor(self, record: Record, live: list[Key]) -> Key:
+        """The key that the current one replaced last, as long as it can be had back.
+
+        :raises FleetError: there is none
+        """
+        secrets = self._store.secrets(record.client)
+        for former in reversed(record.former):
+            key = _by_hash(live, former.hash)
+            if former.why is Why.REPLACED and key and chosen(secrets, key.hash):
+                return key
+        raise FleetError(
+            "there is no key to go back to: none was replaced, or it is deleted already",
+            f"client {record.client}",
+            "leave this client out, or give it a new key",
+        )
 
     def _orphans(
         self, desired: Desired, record: Record, current: Key | None, others: list[Key]
@@ -265,9 +294,9 @@ class Keys:
     ) -> Record:
         """The record with what was found: the current key, and keys of runs that were cut off."""
         former = [one for one in record.former if current is None or one.hash != current.hash]
-        former += [Former(key.hash, key.name, Why.ORPHAN, stamp(now())) for key in orphans]
+        former += [Former(key.hash, key.name, Why.ORPHAN, stamp(self._at)) for key in orphans]
         found = {key.name for key in live}
-        oldest = stamp(now() - ATTEMPT_LIFE)
+        oldest = stamp(self._at - ATTEMPT_LIFE)
         attempts = [
             attempt
             for attempt in record.attempts
@@ -370,7 +399,7 @@ class Keys:
         names = [KeyName.parse(one.name) for one in (*older, *record.attempts, *record.former)]
         generation = max([record.generation, *(name.generation for name in names if name)]) + 1
         name = KeyName(self._fleet, record.client, generation, random.token_hex(4))
-        attempts = [*record.attempts, Attempt(str(name), stamp(now()))]
+        attempts = [*record.attempts, Attempt(str(name), stamp(self._at))]
         record = replace(record, attempts=attempts)
         self._store.save_record(record)
         self._store.save_secrets(record.client, self._store.secrets(record.client))
@@ -494,9 +523,10 @@ def _replaces(desired: Desired, record: Record, current: Key | None, live: list[
     return desired.replace and not (begun and current is not None)
 
 
-def _remainder(desired: Desired, record: Record, others: list[Key]) -> Remainder | None:
+def _remainder(
+    desired: Desired, record: Record, others: list[Key], at: datetime.datetime
+) -> Remainder | None:
     """What is left of the cap after what former keys have spent of it. None: they spent nothing."""
-    at = now()
     spent = spent_before(record.former, others, desired.reset, at)
     if desired.limit is None or not spent:
         return None

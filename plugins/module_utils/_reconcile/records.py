@@ -171,6 +171,18 @@ def succeeded(secrets: Mapping[str, str], secret: str) -> dict[str, str]:
     return {**mine, **kept, "api_key": secret}
 
 
+def chosen(secrets: Mapping[str, str], key_hash: str) -> dict[str, str]:
+    """A client's secrets with that of this key as the current one. Empty when it is not there.
+
+    The record says which key is the current one. Where a run ended before the secrets say the
+    same, they are put right by the next.
+    """
+    for name, secret in secrets.items():
+        if is_api_key(name) and sha256(secret) == key_hash:
+            return dict(secrets) if name == "api_key" else succeeded(secrets, secret)
+    return {}
+
+
 def without(secrets: Mapping[str, str], key_hash: str) -> dict[str, str]:
     """A client's secrets when this former key is deleted."""
     return {name: value for name, value in secrets.items() if name != _beside(key_hash)}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 import resource
 from collections.abc import Callable, Iterator
@@ -84,6 +85,11 @@ class Bench:
         self.store = Store(self.directories, vault())
 
     @property
+    def now(self) -> datetime.datetime:
+        """The time at OpenRouter."""
+        return datetime.datetime.fromtimestamp(self.simulator.engine.state.now, datetime.UTC)
+
+    @property
     def directories(self) -> dict[str, str]:
         return {"secrets": str(self.folder / "secrets"), "state": str(self.folder / "state")}
 
@@ -100,7 +106,7 @@ class Bench:
     ) -> dict[str, Row]:
         """One reconcile of these clients: what a run of the keys stage does."""
         api = self.api()
-        keys = Keys(api, store or self.store, fleet, Account.read(api, fleet), check)
+        keys = Keys(api, store or self.store, fleet, Account.read(api, fleet), check, self.now)
         pairs = [(one, self.record(one.client)) for one in wanted]
         return reconcile(keys, pairs, _failed)
 

@@ -116,11 +116,11 @@ class Stages:
             self.once("fleet_keys", check=check, retire=True)
         return any(result["changed"] for result in self.results)
 
-    def keys(self, *, check: bool = False, replace: str = "") -> None:
+    def keys(self, *, check: bool = False, replace: str = "", undo: str = "") -> None:
         """What the roles preflight and keys do."""
         self.once("fleet_preflight", check=check, select="")
         self.everywhere("fleet_recover", check=check)
-        self.once("fleet_keys", check=check, replace=replace)
+        self.once("fleet_keys", check=check, replace=replace, undo=undo)
 
     def prove(self, *, check: bool = False, **options: Any) -> None:
         """What the role proof does."""
