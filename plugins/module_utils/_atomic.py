@@ -18,7 +18,7 @@ def write_atomically(path: str, data: bytes, mode: int, directory_mode: int = 0o
     :raises OSError: nothing was changed
     """
     directory = os.path.dirname(os.path.abspath(path))
-    _make(directory, directory_mode)
+    make_directory(directory, directory_mode)
     temporary = os.path.join(directory, f".{os.path.basename(path)}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     descriptor = os.open(temporary, flags, mode)
@@ -33,21 +33,21 @@ def write_atomically(path: str, data: bytes, mode: int, directory_mode: int = 0o
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    _flush(directory)
+    flush_directory(directory)
 
 
-def _make(directory: str, mode: int) -> None:
+def make_directory(directory: str, mode: int) -> None:
     """The directory and what is missing above it, each on the disk before the next."""
     if os.path.isdir(directory):
         return
     parent = os.path.dirname(directory)
-    _make(parent, 0o777)
+    make_directory(parent, 0o777)
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, mode)
-    _flush(parent)
+    flush_directory(parent)
 
 
-def _flush(directory: str) -> None:
+def flush_directory(directory: str) -> None:
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

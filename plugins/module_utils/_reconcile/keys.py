@@ -44,6 +44,10 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import (
     spent_before,
     window_end,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import (
+    Changes,
+    fingerprint_of,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     ATTEMPT_LIFE,
     Attempt,
@@ -322,7 +326,7 @@ class Keys:
         for key in others:
             former = record.former_key(key.hash)
             if former and former.since and not key.disabled:
-                self._api.update_key(key.hash, {"disabled": True})
+                self._changes(record.client).update_key(key.hash, {"disabled": True})
 
     def _view(
         self, desired: Desired, key: Key | None, guardrail: Guardrail | None, others: list[Key]
@@ -357,19 +361,22 @@ class Keys:
             guardrail = self._fence(desired, guardrail)
             key = current
         if self._account.assignments.get(key.hash) != guardrail.id:
-            self._api.assign(guardrail.id, key.hash)
+            self._changes(desired.client).assign(guardrail, key.hash)
         if not (current and desired.suspended):
             self._settle(key, desired)
         return fingerprint_of(key.hash)
+
+    def _changes(self, client: str) -> Changes:
+        return Changes(self._api, self._store, client)
 
     def _fence(self, desired: Desired, guardrail: Guardrail | None) -> Guardrail:
         slugs = list(dict.fromkeys(desired.slugs))
         if guardrail is None:
             text = f"mai.fleet {self._fleet}: {desired.organization}"[:1000]
             name = guardrail_name(self._fleet, desired.client)
-            return self._api.create_guardrail(name, text, slugs)
+            return self._changes(desired.client).create_guardrail(name, text, slugs)
         if slugs and set(guardrail.allowed_models or ()) != set(slugs):
-            self._api.update_guardrail(guardrail.id, slugs)
+            self._changes(desired.client).update_guardrail(guardrail, slugs)
         return guardrail
 
     def _suspend(self, desired: Desired, kept: Key | None, others: list[Key]) -> None:
@@ -379,25 +386,28 @@ class Keys:
         """
         for key in others:
             if not key.disabled:
-                self._api.update_key(key.hash, {"disabled": True})
+                self._changes(desired.client).update_key(key.hash, {"disabled": True})
         if kept is not None:
             self._settle(kept, desired)
 
     def _settle(self, key: Key, desired: Desired) -> None:
-        changes: dict[str, Any] = {}
+        wanted: dict[str, Any] = {}
         if key.limit != desired.limit:
-            changes["limit"] = desired.limit
+            wanted["limit"] = desired.limit
         if _reset(key) != desired.reset:
-            changes["limit_reset"] = desired.reset
+            wanted["limit_reset"] = desired.reset
         if key.disabled != desired.suspended:
-            changes["disabled"] = desired.suspended
-        if changes:
-            self._api.update_key(key.hash, changes)
+            wanted["disabled"] = desired.suspended
+        if wanted:
+            self._changes(desired.client).update_key(key.hash, wanted)
 
     def _attempt(self, record: Record, older: list[Key]) -> tuple[KeyName, Record]:
         """A name and the record with it, on disk. Nothing is created unless all can be stored."""
-        names = [KeyName.parse(one.name) for one in (*older, *record.attempts, *record.former)]
-        generation = max([record.generation, *(name.generation for name in names if name)]) + 1
+        known = [key.name for key in older]
+        known += [attempt.name for attempt in record.attempts]
+        known += [former.name for former in record.former]
+        marks = [KeyName.parse(name) for name in known]
+        generation = max([record.generation, *(mark.generation for mark in marks if mark)]) + 1
         name = KeyName(self._fleet, record.client, generation, random.token_hex(4))
         attempts = [*record.attempts, Attempt(str(name), stamp(self._at))]
         record = replace(record, attempts=attempts)
@@ -408,9 +418,10 @@ class Keys:
     def _create(self, desired: Desired, name: KeyName, record: Record, older: list[Key]) -> Key:
         """The attempt that is on disk is made now."""
         secrets = self._store.secrets(desired.client)
+        changes = self._changes(desired.client)
         done = replace(record, attempts=[one for one in record.attempts if one.name != str(name)])
         try:
-            key, secret = self._api.create_key(str(name), desired.limit, desired.reset)
+            key, secret = changes.create_key(str(name), desired.limit, desired.reset)
         except ApiError as error:
             if 400 <= error.status < 500 and error.status != 408:
                 # It was refused, so there is no key that could show up later.
@@ -419,12 +430,13 @@ class Keys:
         try:
             self._store.save_secrets(desired.client, succeeded(secrets, secret))
         except FleetError as error:
-            # Nobody can use a key whose secret is gone.
+            # Nobody can use a key whose secret is gone. A journal has no more room than the store.
             try:
                 self._api.delete_key(key.hash)
             except FleetError:
                 error.todo += f"; delete the key {name} at OpenRouter, its secret is lost"
             raise
+        changes.key_created(key)
         if sha256(secret) != key.hash:
             raise FleetError(
                 "OpenRouter's hash of the new key is not the SHA-256 of its secret",
@@ -457,9 +469,9 @@ class Keys:
         nothing = Desired(record.client, record.organization, "absent", None, "never", [])
         if not self._check:
             for key in live:
-                self._api.delete_key(key.hash)
+                self._changes(record.client).delete_key(key.hash)
             if guardrail is not None:
-                self._api.delete_guardrail(guardrail.id)
+                self._changes(record.client).delete_guardrail(guardrail)
             secrets = self._store.secrets(record.client)
             kept = {name: secret for name, secret in secrets.items() if not is_api_key(name)}
             if kept != secrets:
@@ -543,11 +555,6 @@ def _to_replace(client: str) -> str:
 
 def _by_hash(keys: list[Key], key_hash: str) -> Key | None:
     return next((key for key in keys if key.hash == key_hash), None)
-
-
-def fingerprint_of(key_hash: str) -> str:
-    """The fingerprint of a secret of which only OpenRouter's hash is known."""
-    return f"sha256:{key_hash[:12]}"
 
 
 def _limit(key: Key | None) -> float | str | None:

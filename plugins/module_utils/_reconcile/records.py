@@ -142,6 +142,9 @@ class KeyStore(Protocol):
 
     def save_secrets(self, client: str, secrets: Mapping[str, str]) -> None: ...
 
+    def note(self, client: str, what: str, result: str, **details: Any) -> None:
+        """A line in the client's journal. It holds no secret."""
+
 
 def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc)

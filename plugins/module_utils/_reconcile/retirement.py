@@ -17,6 +17,7 @@ from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import window_end
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import Changes
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     Former,
     KeyStore,
@@ -95,7 +96,7 @@ class Retirement:
 
     def _disable(self, record: Record, former: Former, key: Key | None) -> tuple[Record, Former]:
         if key and not key.disabled and not self.check:
-            self.api.update_key(key.hash, {"disabled": True})
+            self._changes(record).update_key(key.hash, {"disabled": True})
         disabled = replace(former, since=stamp(self.at))
         return self._write(record, former, disabled), disabled
 
@@ -111,12 +112,15 @@ class Retirement:
         record = self._write(record, former, deleted)
         if self.check:
             return record
-        self.api.delete_key(former.hash)
+        self._changes(record).delete_key(former.hash)
         secrets = self.store.secrets(record.client)
         left = without(secrets, former.hash)
         if left != secrets:
             self.store.save_secrets(record.client, left)
         return self._write(record, deleted, None) if self._is_over(deleted) else record
+
+    def _changes(self, record: Record) -> Changes:
+        return Changes(self.api, self.store, record.client)
 
     def _write(self, record: Record, old: Former, new: Former | None) -> Record:
         """The record with another entry, or none, in this one's place."""

@@ -33,6 +33,7 @@ class Fleet:
             "file": "fleet.yml",
             "secrets": str(folder / "secrets"),
             "state": str(folder / "state"),
+            "journal": str(folder / "journal"),
             "first_port": 18000,
             "subnets": "10.201.0.0/16",
         }

@@ -87,11 +87,11 @@ class Bench:
     @property
     def now(self) -> datetime.datetime:
         """The time at OpenRouter."""
-        return datetime.datetime.fromtimestamp(self.simulator.engine.state.now, datetime.UTC)
+        return datetime.datetime.fromtimestamp(self.simulator.state["now"], datetime.UTC)
 
     @property
     def directories(self) -> dict[str, str]:
-        return {"secrets": str(self.folder / "secrets"), "state": str(self.folder / "state")}
+        return {name: str(self.folder / name) for name in ("secrets", "state", "journal")}
 
     def api(self, key: str | None = None) -> OpenRouter:
         http = Controller(self.simulator.url, key or self.simulator.management_key, backoff=0.01)

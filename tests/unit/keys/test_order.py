@@ -312,22 +312,28 @@ class Dying:
         self._count()
         self._store.save_secrets(client, secrets)
 
+    def note(self, client: str, what: str, result: str, **details: Any) -> None:
+        self._count()
+        self._store.note(client, what, result, **details)
+
     def _count(self) -> None:
         if not self._left:
             raise Killed
         self._left -= 1
 
 
-@pytest.mark.parametrize("calls", range(6))
+@pytest.mark.parametrize("calls", range(9))
 def test_a_death_between_any_two_steps_loses_no_key_silently(known: Bench, calls: int) -> None:
-    """The steps: attempt, secrets read and written and read, POST, secret stored, record."""
+    """The steps: attempt, secrets read and written, guardrail made and noted, secrets read, POST,
+    secret stored, create noted, record, and the fence noted.
+    """
     with pytest.raises(Killed):
         known.run(desired(), store=Dying(known.store, calls))
     stored, made = known.secret(), known.living()
     attempted = len(known.record("acme").attempts)
     known.one(desired())
     lost = bool(made and not stored)
-    assert lost == (calls == 4)
+    assert lost == (calls == 5)
     assert len(known.living()) == 1 + lost
     healed(known, generation=1 if stored or not attempted else 2)
 

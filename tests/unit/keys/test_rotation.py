@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import pytest
 from ansible_collections.mai.fleet.plugins.action import fleet_keys, fleet_proof
@@ -170,7 +171,7 @@ def test_a_key_that_is_used_still_goes_on_working(
     stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Something else has it: to disable it would break that, and nobody would know what it was."""
-    monkeypatch.setattr(fleet_keys.time, "sleep", lambda _quiet: spend(stages, 1, key=0))
+    monkeypatch.setattr(time, "sleep", lambda _quiet: spend(stages, 1, key=0))
     stages.keys(replace="acme")
     stages.prove()
     retire(stages)

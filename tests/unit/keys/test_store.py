@@ -42,7 +42,7 @@ SECRETS = {"api_key": "sk-or-v1-" + "ab" * 32, "admin_password": "Zażółć: g�
 
 
 def store_at(folder: Path, passwords: VaultLib | None = None) -> Store:
-    directories = {"secrets": str(folder / "secrets"), "state": str(folder / "state")}
+    directories = {name: str(folder / name) for name in ("secrets", "state", "journal")}
     return Store(directories, passwords or vault())
 
 
