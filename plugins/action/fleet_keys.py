@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import time
 from typing import Any
 
@@ -29,7 +30,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage
 
 class ActionModule(Stage):
     STAGE = "keys"
-    OPTIONS = ("state", "replace", "undo", "retire", "grace", "quiet")
+    OPTIONS = ("state", "replace", "max_age_days", "undo", "retire", "grace", "quiet")
 
     def stage(self) -> dict[str, Any]:
         state: State = self.batch_state()
@@ -45,6 +46,9 @@ class ActionModule(Stage):
         fleet = self.fleet()
         replace = select(fleet, self.option("replace") or "")
         undo = select(fleet, self.option("undo") or "")
+        at = now()
+        days = float(self.option("max_age_days") or 0)
+        older_than = at - datetime.timedelta(days=days) if days else None
         broken = {error["client"] for error in self._vars.get("fleet_errors", [])}
         account = Account.read(api, self.config["name"])
         nobodys = account.clients() - set(fleet) - broken
@@ -60,8 +64,14 @@ class ActionModule(Stage):
             except FleetError as error:
                 rows[name] = _failed(name, error)
                 continue
-            wanted.append((_desired(name, fleet[name], row, name in replace, name in undo), record))
-        keys = Keys(api, self._store, self.config["name"], account, self.check, now())
+            desired = dataclasses.replace(
+                _desired(name, fleet[name], row),
+                replace=name in replace,
+                older_than=older_than,
+                undo=name in undo,
+            )
+            wanted.append((desired, record))
+        keys = Keys(api, self._store, self.config["name"], account, self.check, at)
         rows.update(reconcile(keys, wanted, lambda desired, error: _failed(desired.client, error)))
         if not self.check:
             for _desired_one, record in wanted:
@@ -134,7 +144,7 @@ class ActionModule(Stage):
         return self.result(state, found)
 
 
-def _desired(name: str, client: dict[str, Any], row: Row, replace: bool, undo: bool) -> Desired:
+def _desired(name: str, client: dict[str, Any], row: Row) -> Desired:
     return Desired(
         client=name,
         organization=client["organization"],
@@ -142,8 +152,6 @@ def _desired(name: str, client: dict[str, Any], row: Row, replace: bool, undo: b
         limit=client["spending_limit"],
         limit_reset=client["limit_reset"],
         slugs=row.get("slugs", []),
-        replace=replace,
-        undo=undo,
         held=row.get("held"),
     )
 

@@ -18,7 +18,7 @@ def write_atomically(path: str, data: bytes, mode: int, directory_mode: int = 0o
     :raises OSError: nothing was changed
     """
     directory = os.path.dirname(os.path.abspath(path))
-    make_directory(directory, directory_mode)
+    _make(directory, directory_mode)
     temporary = os.path.join(directory, f".{os.path.basename(path)}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     descriptor = os.open(temporary, flags, mode)
@@ -33,21 +33,41 @@ def write_atomically(path: str, data: bytes, mode: int, directory_mode: int = 0o
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    flush_directory(directory)
+    _flush(directory)
 
 
-def make_directory(directory: str, mode: int) -> None:
+def append(path: str, offset: int, data: bytes, mode: int, directory_mode: int = 0o700) -> None:
+    """Write at the offset, leave nothing behind it, and flush. Makes missing directories.
+
+    :param offset: where the last whole record ends
+    :raises OSError: there may be a part of the data
+    """
+    directory = os.path.dirname(os.path.abspath(path))
+    _make(directory, directory_mode)
+    is_new = not os.path.exists(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.truncate(offset)
+        file.seek(offset)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        _flush(directory)
+
+
+def _make(directory: str, mode: int) -> None:
     """The directory and what is missing above it, each on the disk before the next."""
     if os.path.isdir(directory):
         return
     parent = os.path.dirname(directory)
-    make_directory(parent, 0o777)
+    _make(parent, 0o777)
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, mode)
-    flush_directory(parent)
+    _flush(parent)
 
 
-def flush_directory(directory: str) -> None:
+def _flush(directory: str) -> None:
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

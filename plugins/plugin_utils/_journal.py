@@ -14,17 +14,13 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
-import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.mai.fleet.plugins.module_utils._atomic import (
-    flush_directory,
-    make_directory,
-)
+from ansible_collections.mai.fleet.plugins.module_utils._atomic import append
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 
 Line = dict[str, Any]
@@ -71,16 +67,7 @@ class Journal:
         # A run that was killed may have left half a line, which was never part of the chain.
         keep = content.rfind(b"\n") + 1
         try:
-            make_directory(str(self._directory), 0o700)
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.truncate(keep)
-                file.seek(keep)
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            if not content:
-                flush_directory(str(self._directory))
+            append(str(path), keep, text.encode(), 0o600)
         except OSError as error:
             raise FleetError(
                 f"the journal cannot be written: {error.strerror}", str(path), "make room"

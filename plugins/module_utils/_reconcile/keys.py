@@ -75,6 +75,7 @@ class Desired:
     :ivar slugs: canonical, with variants. Empty when the catalog has none of the client's models
         any more: then its guardrail stays as it is
     :ivar replace: make a new key even though there is one
+    :ivar older_than: make it only if the one that there is was made before
     :ivar undo: go back to the key before this one
     :ivar held: hash of the secret that is stored, empty when none is; None: as the record says
     """
@@ -86,6 +87,7 @@ class Desired:
     limit_reset: str
     slugs: list[str]
     replace: bool = False
+    older_than: datetime.datetime | None = None
     undo: bool = False
     held: str | None = None
 
@@ -156,7 +158,8 @@ class Keys:
             return self._absent(record, live, current, guardrail)
         if desired.undo:
             current = self._predecessor(record, live)
-        kept = None if _replaces(desired, record, current, live) else current
+        desired = replace(desired, replace=_replaces(desired, record, current, live))
+        kept = None if desired.replace else current
         others = [key for key in live if key is not kept]
         left = _remainder(desired, record, others, self._at)
         if left is not None:
@@ -527,12 +530,16 @@ def _concerns_all(error: FleetError) -> bool:
 
 def _replaces(desired: Desired, record: Record, current: Key | None, live: list[Key]) -> bool:
     """Whether a new key is to be made in place of one. A replacement that was begun is finished."""
+    if current is None or not desired.replace:
+        return desired.replace
+    if desired.older_than and made_at(current) >= desired.older_than:
+        return False
     enabled: Collection[str] = {key.hash for key in live if not key.disabled}
     begun = any(
         former.why is Why.REPLACED and not former.since and former.hash in enabled
         for former in record.former
     )
-    return desired.replace and not (begun and current is not None)
+    return not begun
 
 
 def _remainder(
@@ -544,6 +551,21 @@ def _remainder(
         return None
     end = window_end(desired.reset, at)
     return Remainder(remainder(desired.limit, spent), stamp(end) if end else "")
+
+
+def made_at(key: Key) -> datetime.datetime:
+    """When OpenRouter made the key.
+
+    :raises FleetError: it does not say
+    """
+    try:
+        return datetime.datetime.fromisoformat(key.created_at.replace("Z", "+00:00"))
+    except ValueError:
+        raise FleetError(
+            f"OpenRouter does not say when the key {key.name} was made: {key.created_at!r}",
+            "GET /keys",
+            "name the client itself, instead of an age",
+        ) from None
 
 
 def _to_replace(client: str) -> str:

@@ -183,6 +183,20 @@ def test_a_key_that_is_used_still_goes_on_working(
     assert keys(stages)[0] == (False, 100)
 
 
+def test_only_keys_that_are_old_enough(stages: Stages) -> None:
+    stages.bench.simulator.advance(days=80)
+    stages.client("beta")
+    stages.run()
+    stages.bench.simulator.advance(days=11)
+    stages.keys(replace="acme,beta", max_age_days=90)
+    assert stages.record().generation == 2
+    assert stages.record("beta").generation == 1
+    untouched = stages.record()
+    stages.prove()
+    stages.keys(replace="acme,beta", max_age_days=90)
+    assert stages.record().generation == untouched.generation
+
+
 # --- undone -------------------------------------------------------------------------------------
 
 
