@@ -71,7 +71,7 @@ class ActionModule(Stage):
                 undo=name in undo,
             )
             wanted.append((desired, record))
-        keys = Keys(api, self._store, self.config["name"], account, self.check, at)
+        keys = Keys(api, self._store, self.config["name"], account, self.check, at, self.openrouter)
         rows.update(reconcile(keys, wanted, lambda desired, error: _failed(desired.client, error)))
         if not self.check:
             for _desired_one, record in wanted:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import datetime
 import secrets as random
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,6 +65,9 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 
 _WRITERS = 4
+#: Seconds in which OpenRouter may go on taking a key that was disabled, and between two looks.
+_PATIENCE = 10.0
+_PAUSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -140,14 +144,19 @@ class Keys:
         account: Account,
         check: bool,
         at: datetime.datetime,
+        with_key: Callable[[str], OpenRouter],
     ) -> None:
-        """:param at: the time that counts as now"""
+        """:param at: the time that counts as now
+
+        :param with_key: OpenRouter as it is asked with a client's own key
+        """
         self._api = api
         self._store = store
         self._fleet = fleet
         self._account = account
         self._check = check
         self._at = at
+        self._with_key = with_key
 
     def apply(self, desired: Desired, record: Record) -> Row:
         """:raises FleetError: what stopped this client; every step before it is on disk"""
@@ -471,11 +480,17 @@ class Keys:
     ) -> Row:
         nothing = Desired(record.client, record.organization, "absent", None, "never", [])
         if not self._check:
-            for key in live:
-                self._changes(record.client).delete_key(key.hash)
-            if guardrail is not None:
-                self._changes(record.client).delete_guardrail(guardrail)
+            changes = self._changes(record.client)
             secrets = self._store.secrets(record.client)
+            for key in live:
+                if not key.disabled:
+                    changes.update_key(key.hash, {"disabled": True})
+            if current is not None:
+                self._prove_refused(record.client, current, chosen(secrets, current.hash))
+            for key in live:
+                changes.delete_key(key.hash)
+            if guardrail is not None:
+                changes.delete_guardrail(guardrail)
             kept = {name: secret for name, secret in secrets.items() if not is_api_key(name)}
             if kept != secrets:
                 self._store.save_secrets(record.client, kept)
@@ -488,6 +503,27 @@ class Keys:
             "after": self._view(nothing, None, None, []),
             "warnings": [],
         }
+
+    def _prove_refused(self, client: str, key: Key, secrets: Mapping[str, str]) -> None:
+        """Make sure that the key, which is disabled, is of no use to anybody.
+
+        :raises FleetError: it works still
+        """
+        api = self._with_key(secrets["api_key"])
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                api.current_key()
+            except Unauthorized:
+                break
+            if time.monotonic() >= deadline:
+                raise FleetError(
+                    f"the key {key.name} is disabled, and OpenRouter takes it still",
+                    f"client {client}",
+                    "run again: it is deleted when it is refused",
+                )
+            time.sleep(_PAUSE)
+        self._store.note(client, "prove refused", "done", key=fingerprint_of(key.hash))
 
 
 def reconcile(

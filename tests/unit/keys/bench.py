@@ -106,7 +106,9 @@ class Bench:
     ) -> dict[str, Row]:
         """One reconcile of these clients: what a run of the keys stage does."""
         api = self.api()
-        keys = Keys(api, store or self.store, fleet, Account.read(api, fleet), check, self.now)
+        keys = Keys(
+            api, store or self.store, fleet, Account.read(api, fleet), check, self.now, self.api
+        )
         pairs = [(one, self.record(one.client)) for one in wanted]
         return reconcile(keys, pairs, _failed)
 

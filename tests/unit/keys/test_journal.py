@@ -158,8 +158,9 @@ def test_a_life_in_the_journal(bench: Bench, simulator: Simulator) -> None:
         "change key: done",
         "change key: done",
     ]
-    assert told[6].startswith("delete key: failed: HTTP 403")
-    assert told[7:] == ["delete key: done", "delete guardrail: done"]
+    assert told[6] == "prove refused: done"
+    assert told[7].startswith("delete key: failed: HTTP 403")
+    assert told[8:] == ["prove refused: done", "delete key: done", "delete guardrail: done"]
 
 
 def test_a_create_that_failed_has_a_line(bench: Bench, simulator: Simulator) -> None:

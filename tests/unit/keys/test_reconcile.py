@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import KeyName
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile import keys as engine
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Account
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
@@ -834,3 +835,34 @@ def test_no_result_error_or_object_shows_a_secret(bench: Bench, simulator: Simul
         assert hidden.startswith("sk-or-v1-")
         assert hidden not in seen
         assert hidden not in state
+
+
+# --- offboarding ---------------------------------------------------------------------------------
+
+
+def test_a_key_is_deleted_when_it_is_refused_for_certain(
+    bench: Bench, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Disabled, refused, deleted: each with its line in the journal."""
+    bench.one(desired())
+    monkeypatch.setattr(engine, "_PATIENCE", 0.0)
+    simulator.fault(method="GET", path="/key", status=503, times=0, retry_after=0)
+    failure = bench.failure(desired(state="absent"))
+    assert "503" in failure["what"]
+    assert [key["disabled"] for key in bench.living()] == [True]
+    simulator.clear_faults()
+    bench.one(desired(state="absent"))
+    told = [line["what"] for line in bench.store.journal.verify("acme").lines]
+    assert told[-4:] == ["change key", "prove refused", "delete key", "delete guardrail"]
+
+
+def test_a_key_that_works_although_it_is_disabled_is_kept(
+    bench: Bench, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_PATIENCE", 0.0)
+    simulator.configure(enforcement_delay=60)
+    bench.one(desired())
+    failure = bench.failure(desired(state="absent"))
+    assert "takes it still" in failure["what"]
+    assert len(bench.living()) == 1
+    assert bench.secret()
