@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        parameters = getattr(item, "callspec", None)
-        group = str(parameters.params["_testinfra_host"]) if parameters else "none"
-        item.add_marker(pytest.mark.xdist_group(group))
+
+# So early that it is known when the tests are handed out.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    parameters = getattr(item, "callspec", None)
+    if parameters:
+        item.add_marker(pytest.mark.xdist_group(str(parameters.params["_testinfra_host"])))

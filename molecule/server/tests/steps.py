@@ -64,7 +64,7 @@ def open_ports(host: Host) -> list[int]:
 
 def ways_to_sign_in(host: Host) -> str:
     """What sshd offers to somebody without a key."""
-    options = ["PubkeyAuthentication=no", "BatchMode=yes"]
+    options = ["PubkeyAuthentication=no", "BatchMode=yes", "ConnectionAttempts=5"]
     options += [f"UserKnownHostsFile={rehearsal.HOME / 'known_hosts'}"]
     words = [word for option in options for word in ("-o", option)]
     return local("ssh", *words, f"root@{address(host)}", "true").stderr
@@ -88,8 +88,14 @@ def play(host: Host, playbook: str, **variables: Any) -> tuple[int, str]:
         *("--extra-vars", json.dumps(variables)),
         str(Path(__file__).parents[1] / playbook),
     ]
-    environment = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", "ANSIBLE_NOCOLOR": "1"}
-    environment["ANSIBLE_PIPELINING"] = "1"
+    environment = {
+        **os.environ,
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+        "ANSIBLE_CALLBACKS_ENABLED": "",
+        "ANSIBLE_FORCE_COLOR": "0",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_PIPELINING": "1",
+    }
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
@@ -128,7 +134,7 @@ def start(host: Host) -> None:
 def assert_containers_have_their_network(host: Host) -> None:
     for port in (ACCIDENT, MEANT):
         assert host.check_output(f"curl -sS --fail --max-time 10 http://127.0.0.1:{port}") == "here"
-    inside = "docker exec meant /bin/busybox wget -T 10 -q -O - http://"
+    inside = "docker exec meant /bin/busybox wget -q -O - http://"
     assert host.check_output(f"{inside}accident") == "here"
     # By a name that the resolver of the host knows, and over its address.
     assert "bookworm" in host.check_output(f"{inside}{NEIGHBOUR}.mai-server/os-release")

@@ -62,7 +62,6 @@ def test_a_disk_that_becomes_full_leaves_what_was_there(host: Host) -> None:
     folder = "/etc/mai-fleet"
     rules = host.file(f"{folder}/firewall.nft").content_string
     with mounted(host, "-t", "tmpfs", "-o", "size=16k,mode=0755", "tmpfs", folder):
-        host.file(folder)
         host.run(f"printf %s '{rules}' >{folder}/firewall.nft; cat /dev/zero >{folder}/ballast")
         full = host.file(f"{folder}/firewall.nft").content_string
         output = steps.refusal(host, "firewall", server_firewall_tcp_ports=[22, 80, 443, 8443])
