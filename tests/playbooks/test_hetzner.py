@@ -215,13 +215,18 @@ def test_a_project_comes_to_match_the_inventory_as_it_was_foretold(
     listed = landlord.groups("-i", "servers.yml")
     assert listed == {"web1": ["servers"], "web2": ["gold", "servers"]}
     assert landlord.groups("-i", "hcloud.yml") == listed
+    # For servers that it describes, that file decides.
+    with hetzner.cloud.lock:
+        for row in hetzner.cloud.rows["servers"].values():
+            row["labels"]["mai-group-old"] = ""
+    assert landlord.groups("-i", "servers.yml", "-i", "hcloud.yml") == listed
 
 
 def test_nothing_goes_because_its_line_is_gone(settled: Landlord, hetzner: Hetzner) -> None:
     settled.describe(WEB1)
     run = settled.provision()
     assert (run.status, run.changed) == (0, 0), run.output
-    run.says("web2 is at Hetzner", "It stays", "-e hetzner_delete=server/web2")
+    run.says("with a hetzner_type: web2. It stays.", "-e hetzner_delete=server/web2")
     assert settled.inventory_of_the_project() == ALL
     assert hetzner.written() == []
 

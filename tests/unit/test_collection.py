@@ -219,8 +219,8 @@ def test_roles_and_playbooks_are_named_in_full() -> None:
 def test_no_task_loops() -> None:
     """Clients, models and files are data of one bulk call, so no task needs a loop.
 
-    Hetzner's modules deal with one thing in a call. Their role loops over what a project has few of,
-    and over those DNS records of clients that are to change (see docs/hetzner.md).
+    Hetzner's modules deal with one thing in a call. Their role loops over what a project has few
+    of, and over those DNS records of clients that are to change (see docs/hetzner.md).
     """
     wrong = [
         f"{name(path)}: {mapping.get('name')}: {key}"
