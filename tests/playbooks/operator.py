@@ -73,7 +73,7 @@ class Run:
 class Operator:
     """:param home: an empty directory, which gets the inventory and what the servers hold"""
 
-    SOURCES = ("-i", "servers.yml", "-i", "fleet.yml")
+    SOURCES: tuple[str, ...] = ("-i", "servers.yml", "-i", "fleet.yml")
 
     def __init__(self, home: Path, simulator: Simulator, collections: Path) -> None:
         self.home = home

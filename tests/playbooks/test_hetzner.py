@@ -69,7 +69,7 @@ class Landlord(Operator):
     def describe(self, hosts: dict[str, Any] | None = None, **variables: Any) -> None:
         """servers.yml"""
         hosts = DESCRIBED if hosts is None else hosts
-        gold = {"hosts": {name: {} for name in hosts if name == "web2"}}
+        gold: dict[str, Any] = {"hosts": {name: {} for name in hosts if name == "web2"}}
         given = {
             "ansible_user": "root",
             # It is for the servers, and not for what runs here.
