@@ -68,8 +68,9 @@ class Visit:
     :ivar status: of the instance's answer, None where there is none
     """
 
-    certificate: bytes | None = None
-    status: int | None = None
+    certificate: bytes | None
+    status: int | None
+    seconds: float
 
 
 class HAProxy:
@@ -147,7 +148,8 @@ class HAProxy:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        certificate = None
+        certificate = status = None
+        begin = time.monotonic()
         try:
             plain = socket.create_connection((self._address, 443), _VISIT_TIMEOUT)
             with plain, context.wrap_socket(plain, server_hostname=domain) as secure:
@@ -155,9 +157,10 @@ class HAProxy:
                 secure.sendall(f"GET /ready HTTP/1.0\r\nHost: {domain}\r\n\r\n".encode("ascii"))
                 answer = http.client.HTTPResponse(secure)
                 answer.begin()
-                return Visit(certificate, answer.status)
+                status = answer.status
         except (OSError, http.client.HTTPException):
-            return Visit(certificate)
+            pass
+        return Visit(certificate, status, time.monotonic() - begin)
 
     @property
     def _mark(self) -> Path:

@@ -54,28 +54,19 @@ class Certificates:
     def __init__(self, places: Places) -> None:
         self._places = places
         self._list = places.keep / "domains.txt"
+        # By their text: openssl is asked once for each.
+        self._known: dict[str, Certificate | None] = {}
 
     def read(self, client: str) -> Certificate | None:
         """A client's certificate, None where there is none that can be read."""
         path = self._path(client)
         try:
-            # The key comes first, then the client's own certificate, then those above it.
-            own = _PEM.search(path.read_text(encoding="ascii"))
+            text = path.read_text(encoding="ascii")
         except (OSError, ValueError):
             return None
-        if own is None:
-            return None
-        command = ["openssl", "x509", "-noout", "-enddate", "-ext", "subjectAltName"]
-        said = run([*command, "-in", str(path)])
-        found = _END.search(said.stdout)
-        if found is None:
-            return None
-        ends = datetime.datetime.strptime(found[1], "%b %d %H:%M:%S %Y GMT")
-        return Certificate(
-            ends.replace(tzinfo=datetime.timezone.utc),
-            frozenset(re.findall(r"DNS:([^,\s]+)", said.stdout)),
-            ssl.PEM_cert_to_DER_cert(own[0]),
-        )
+        if text not in self._known:
+            self._known[text] = _parse(path, text)
+        return self._known[text]
 
     def listed(self) -> dict[str, str]:
         """The domains that are to have a certificate, by client."""
@@ -121,6 +112,24 @@ class Certificates:
 
     def _path(self, client: str) -> Path:
         return self._places.certificates / f"{client}.pem"
+
+
+def _parse(path: Path, text: str) -> Certificate | None:
+    # The key comes first, then the client's own certificate, then those above it.
+    own = _PEM.search(text)
+    if own is None:
+        return None
+    command = ["openssl", "x509", "-noout", "-enddate", "-ext", "subjectAltName"]
+    said = run([*command, "-in", str(path)])
+    found = _END.search(said.stdout)
+    if found is None:
+        return None
+    ends = datetime.datetime.strptime(found[1], "%b %d %H:%M:%S %Y GMT")
+    return Certificate(
+        ends.replace(tzinfo=datetime.timezone.utc),
+        frozenset(re.findall(r"DNS:([^,\s]+)", said.stdout)),
+        ssl.PEM_cert_to_DER_cert(own[0]),
+    )
 
 
 def reasons(output: str, domains: Collection[str]) -> dict[str, str]:
