@@ -331,7 +331,7 @@ class Load:
 
     def _work(self, number: int, connection: Connection) -> None:
         count = 0
-        while not self._stop.wait(0.1):
+        while not self._stop.wait(0.25):
             count += 1
             begin = time.monotonic()
             try:
