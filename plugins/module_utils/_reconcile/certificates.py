@@ -29,6 +29,8 @@ RENEW = datetime.timedelta(days=30)
 # Each certificate takes some seconds.
 _TIMEOUT = 1800.0
 _ATTEMPTS = 5
+# For the daily timer, which may be at it.
+_PATIENCE = 600
 _NONCE = re.compile(r"badNonce|anti-replay nonce")
 _END = re.compile(r"^notAfter=(.*)$", re.MULTILINE)
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -96,7 +98,10 @@ class Certificates:
         :param domains: what the caller wants to know about
         :return: why there is none, by domain
         """
-        command = ["dehydrated", "--config", str(self._places.home / "acme.conf")]
+        # Its own lock would outlive a run that dies; this one ends with who has it.
+        lock = ["flock", "--timeout", str(_PATIENCE), str(self._places.run / "acme.lock")]
+        acme = ["dehydrated", "--no-lock", "--config", str(self._places.home / "acme.conf")]
+        command = [*lock, *acme]
         registered = self._patiently([*command, "--register", "--accept-terms"])
         if registered.returncode != 0:
             return dict.fromkeys(domains, _reason(registered.stdout))
@@ -151,4 +156,4 @@ def _reason(output: str) -> str:
     detail = re.search(r'"detail":?"?\]?\s*"([^"]+)"', output)
     error = re.search(r"ERROR: (.*)", output)
     parts = [match[1].strip() for match in (error, detail) if match]
-    return ": ".join(parts) or output.strip()[-200:]
+    return ": ".join(parts) or output.strip()[-200:] or "dehydrated is at it and does not end"
