@@ -298,6 +298,21 @@ def test_an_absent_clients_records_go(settled: Landlord, hetzner: Hetzner) -> No
     assert left == set()
 
 
+def test_records_are_kept_in_a_zone_that_is_somebody_elses(
+    settled: Landlord, hetzner: Hetzner
+) -> None:
+    with hetzner.cloud.lock:
+        zone = hetzner.cloud.get("zones", "acme.example")
+        zone["labels"] = {}
+        del hetzner.cloud.rrsets[zone["id"]]["chat/A"]
+    theirs = {"name": "acme.example", "create": False}
+    settled.describe(hetzner_zones=[theirs, {"name": "clients.example"}])
+    run = settled.provision()
+    assert (run.status, run.changed) == (0, 1), run.output
+    assert "chat/A" in hetzner.records("acme.example")
+    assert hetzner.rows("zones")["acme.example"]["labels"] == {}
+
+
 def test_what_is_not_the_fleets_is_not_adopted(settled: Landlord, hetzner: Hetzner) -> None:
     """Every kind is named in one run."""
     with hetzner.cloud.lock:
@@ -330,11 +345,18 @@ def test_records_that_others_made_are_left_alone(settled: Landlord, hetzner: Het
     assert hetzner.written() == []
 
 
-def test_a_key_that_is_there_under_another_name_is_told(settled: Landlord) -> None:
+def test_a_key_under_another_name_and_a_zone_that_is_not_there_are_told(
+    settled: Landlord, hetzner: Hetzner
+) -> None:
     settled.describe(hetzner_ssh_keys={"you": KEY})
     run = settled.provision()
     assert run.failed
     run.says("is at Hetzner under the name me")
+    settled.describe(hetzner_zones=[{"name": "b.example", "create": False}])
+    run = settled.provision()
+    assert run.failed
+    run.says("Hetzner has no zone b.example")
+    assert hetzner.written() == []
 
 
 def test_what_others_did_to_a_server_stays_while_ours_changes(
