@@ -395,9 +395,12 @@ def test_what_is_missing_is_named_before_anything_is_asked(
     landlord: Landlord, hetzner: Hetzner
 ) -> None:
     static = ("ansible-playbook", "provision.yml", "-i", "servers.yml", "-i", "fleet.yml")
-    run = landlord.command(*static, HCLOUD_TOKEN=None)
-    assert run.failed
-    run.says("HCLOUD_TOKEN is not set")
+    for run in (
+        landlord.command(*static, HCLOUD_TOKEN=None),
+        landlord.provision(HCLOUD_TOKEN=None),
+    ):
+        assert run.failed
+        run.says("HCLOUD_TOKEN is not set")
     run = landlord.command(*static[:-2])
     assert run.failed
     run.says("the inventory names no fleet")
