@@ -32,6 +32,15 @@ RUN = [
     *("ansible", "web1", "-i", str(rehearsal.INVENTORY / "servers.yml")),
     *("-m", "mai.fleet.instance_sites"),
 ]
+# For a program that reads it, whatever molecule has set. Without pipelining, because a process that
+# has the module's name can be found.
+PLAIN = {
+    **os.environ,
+    "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+    "ANSIBLE_FORCE_COLOR": "0",
+    "ANSIBLE_NOCOLOR": "1",
+    "ANSIBLE_PIPELINING": "0",
+}
 UNIT = "/etc/systemd/system/haproxy.service.d"
 
 
@@ -44,9 +53,8 @@ def site(host: Host, name: str, more: str = "") -> dict[str, str]:
 
 def serve(*sites: dict[str, str]) -> dict[str, Any]:
     """Have these sites served; what the module answers, and in ``said`` what Ansible warns of."""
-    done = subprocess.run(
-        [*RUN, "-a", json.dumps({"clients": sites})], capture_output=True, text=True
-    )
+    command = [*RUN, "-a", json.dumps({"clients": sites})]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=PLAIN)
     answer = json.loads(done.stdout.partition(" => ")[2])
     return {**answer, "said": " ".join(done.stderr.split())}
 
@@ -163,7 +171,8 @@ def test_a_run_that_dies_before_the_reload_is_finished_by_the_next(host: Host) -
         "systemctl daemon-reload"
     )
     command = [*RUN, "-a", json.dumps({"clients": [fir]})]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=silent, stderr=silent, env=PLAIN) as run:
         host.check_output("timeout 60 sh -c 'until pgrep -f \"[s]leep 600\"; do sleep 0.2; done'")
         host.check_output(
             "pkill -KILL -f '[A]nsiballZ'; "
