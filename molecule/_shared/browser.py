@@ -17,10 +17,12 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
+
+from http2 import Tunnel
 
 TIMEOUT = 420.0
 # Kinds of frames, RFC 6455, section 5.2.
@@ -134,18 +136,30 @@ def _upload(
 
 
 class WebSocket:
-    """A socket.io session as Open WebUI's pages have one, in text frames."""
+    """A socket.io session as Open WebUI's pages have one, in text frames.
 
-    def __init__(self, browser: Browser, origin: str = "") -> None:
+    :param tunnel: through HTTP/2; without one, it has a connection of its own
+    """
+
+    PATH = "/ws/socket.io/?EIO=4&transport=websocket"
+
+    def __init__(self, browser: Browser, origin: str = "", tunnel: Tunnel | None = None) -> None:
+        self._buffer = b""
+        self._socket: socket.socket | Tunnel = tunnel or self._upgraded(browser, origin)
+        assert self.receive().startswith("0{")
+        self.send("40" + json.dumps({"token": browser.token}))
+        greeting = self.receive()
+        assert greeting.startswith("40{"), greeting
+        self.session = json.loads(greeting[2:])["sid"]
+
+    def _upgraded(self, browser: Browser, origin: str) -> socket.socket:
         connection = browser.connection()
         connection.connect()
-        self._socket = connection.sock
-        self._buffer = b""
         key = base64.b64encode(os.urandom(16)).decode()
-        self._socket.sendall(
+        connection.sock.sendall(
             "\r\n".join(
                 [
-                    "GET /ws/socket.io/?EIO=4&transport=websocket HTTP/1.1",
+                    f"GET {self.PATH} HTTP/1.1",
                     f"Host: {browser.domain}",
                     "Upgrade: websocket",
                     "Connection: Upgrade",
@@ -157,17 +171,14 @@ class WebSocket:
                 ]
             ).encode()
         )
-        while b"\r\n\r\n" not in self._buffer:
-            self._more()
-        head, _blank, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += connection.sock.recv(65536)
+        head, _blank, self._buffer = head.partition(b"\r\n\r\n")
         if b" 101 " not in head.splitlines()[0]:
-            self._socket.close()
+            connection.close()
             raise ConnectionError(head.decode())
-        assert self.receive().startswith("0{")
-        self.send("40" + json.dumps({"token": browser.token}))
-        greeting = self.receive()
-        assert greeting.startswith("40{"), greeting
-        self.session = json.loads(greeting[2:])["sid"]
+        return connection.sock
 
     def say_goodbye(self) -> None:
         """The other side answers with the same, and closes."""
@@ -245,10 +256,12 @@ class Listener:
         except (OSError, ValueError) as error:
             self.problem = repr(error)
 
-    def wait_for(self, wanted: Callable[[str], bool]) -> None:
-        """Until a message has come that is wanted."""
+    def wait_for_end(self, name: str) -> None:
+        """Until the answer of that name has come to its end."""
         deadline = time.monotonic() + 90
-        while not any(wanted(text) for _time, text in list(self.arrived)):
+        while not any(
+            f'"{name}"' in text and '"done":true' in text for _time, text in list(self.arrived)
+        ):
             assert not self.problem, self.problem
             assert time.monotonic() < deadline, self.arrived[-3:]
             time.sleep(0.1)
@@ -324,6 +337,12 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def __str__(self) -> str:
+        return (
+            f"{self.sent} sent, {self.chats} of them POST, {self.failed.total()} failed, "
+            f"the slowest took {self.slowest:.1f} s"
+        )
 
     def _person(self, number: int) -> None:
         with contextlib.closing(self._browser.connection()) as connection:
