@@ -1,7 +1,7 @@
 # Copyright (c) 2026, mai.fleet contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes down what a run of converge.yml changed, or in check mode foretold, for tests to compare."""
+"""Writes down what a run of converge.yml changed, or in check mode foretold."""
 
 from __future__ import annotations
 
