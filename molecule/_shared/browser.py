@@ -6,18 +6,27 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
 from typing import Any
 
+from http2 import Tunnel
+
 TIMEOUT = 420.0
+# Kinds of frames, RFC 6455, section 5.2.
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
 class Connection(http.client.HTTPSConnection):
@@ -33,6 +42,13 @@ class Connection(http.client.HTTPSConnection):
         self.sock = self._trust.wrap_socket(plain, server_hostname=self.host)
 
 
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Message
+    body: bytes
+
+
 class Browser:
     """A person at one site."""
 
@@ -46,61 +62,135 @@ class Browser:
         return Connection(self.domain, self.address, self.trust)
 
     def send(
-        self, connection: Connection, method: str, path: str, body: Any = None
-    ) -> http.client.HTTPResponse:
-        headers = {"Content-Type": "application/json"}
+        self,
+        connection: Connection,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        more = {"Content-Type": "application/json", **(headers or {})}
         if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body)
-        connection.request(method, path, data, headers)
-        return connection.getresponse()
+            more["Authorization"] = f"Bearer {self.token}"
+        data = body if body is None else json.dumps(body)
+        connection.request(method, path, data, more)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.headers, answer.read())
+
+    def fetch(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        with contextlib.closing(self.connection()) as connection:
+            return self.send(connection, method, path, body, headers)
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        connection = self.connection()
-        try:
-            answer = self.send(connection, method, path, body)
-            text = answer.read()
-            return answer.status, json.loads(text) if b"{" in text[:1] else text
-        finally:
-            connection.close()
+        """The status and, where the answer is JSON, its value."""
+        answer = self.fetch(method, path, body)
+        is_json = answer.headers.get_content_type() == "application/json"
+        return answer.status, json.loads(answer.body) if is_json else answer.body
+
+
+def careless() -> ssl.SSLContext:
+    """For when the certificate is one that nobody vouches for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def upload(browser: Browser, size: int, chunked: bool) -> tuple[int, bytes]:
+    """Upload a file of a size in bytes; the answer's status and its body.
+
+    :param chunked: do not say beforehand how long the request is
+    """
+    head = (
+        b'--part\r\nContent-Disposition: form-data; name="file"; filename="big.bin"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n"
+    )
+    tail = b"\r\n--part--\r\n"
+    block = b"x" * 65536
+    parts = [head, *[block] * (size // len(block)), block[: size % len(block)], tail]
+    with contextlib.closing(browser.connection()) as connection:
+        return _upload(browser, connection, parts, chunked)
+
+
+def _upload(
+    browser: Browser, connection: Connection, parts: list[bytes], chunked: bool
+) -> tuple[int, bytes]:
+    connection.putrequest("POST", "/api/v1/files/?process=false")
+    connection.putheader("Authorization", f"Bearer {browser.token}")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=part")
+    if chunked:
+        connection.putheader("Transfer-Encoding", "chunked")
+    else:
+        connection.putheader("Content-Length", str(sum(map(len, parts))))
+    connection.endheaders()
+    # Who is refused before the end may find the connection closed, and an answer in it.
+    with contextlib.suppress(OSError):
+        for part in filter(None, parts):
+            connection.send(b"%x\r\n%s\r\n" % (len(part), part) if chunked else part)
+        if chunked:
+            connection.send(b"0\r\n\r\n")
+    answer = connection.getresponse()
+    return answer.status, answer.read()
 
 
 class WebSocket:
-    """A socket.io session as Open WebUI's pages have one, in text frames."""
+    """A socket.io session as Open WebUI's pages have one, in text frames.
 
-    def __init__(self, browser: Browser) -> None:
-        connection = browser.connection()
-        connection.connect()
-        self._socket = connection.sock
+    :param tunnel: through HTTP/2; without one, it has a connection of its own
+    """
+
+    PATH = "/ws/socket.io/?EIO=4&transport=websocket"
+
+    def __init__(self, browser: Browser, origin: str = "", tunnel: Tunnel | None = None) -> None:
         self._buffer = b""
-        key = base64.b64encode(os.urandom(16)).decode()
-        self._socket.sendall(
-            "\r\n".join(
-                [
-                    "GET /ws/socket.io/?EIO=4&transport=websocket HTTP/1.1",
-                    f"Host: {browser.domain}",
-                    "Upgrade: websocket",
-                    "Connection: Upgrade",
-                    f"Sec-WebSocket-Key: {key}",
-                    "Sec-WebSocket-Version: 13",
-                    f"Origin: https://{browser.domain}",
-                    "",
-                    "",
-                ]
-            ).encode()
-        )
-        while b"\r\n\r\n" not in self._buffer:
-            self._more()
-        head, _blank, self._buffer = self._buffer.partition(b"\r\n\r\n")
-        assert b" 101 " in head.splitlines()[0], head
+        self._socket: socket.socket | Tunnel = tunnel or self._upgraded(browser, origin)
         assert self.receive().startswith("0{")
         self.send("40" + json.dumps({"token": browser.token}))
         greeting = self.receive()
         assert greeting.startswith("40{"), greeting
         self.session = json.loads(greeting[2:])["sid"]
 
+    def _upgraded(self, browser: Browser, origin: str) -> socket.socket:
+        connection = browser.connection()
+        connection.connect()
+        key = base64.b64encode(os.urandom(16)).decode()
+        connection.sock.sendall(
+            "\r\n".join(
+                [
+                    f"GET {self.PATH} HTTP/1.1",
+                    f"Host: {browser.domain}",
+                    "Upgrade: websocket",
+                    "Connection: Upgrade",
+                    f"Sec-WebSocket-Key: {key}",
+                    "Sec-WebSocket-Version: 13",
+                    f"Origin: {origin or f'https://{browser.domain}'}",
+                    "",
+                    "",
+                ]
+            ).encode()
+        )
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += connection.sock.recv(65536)
+        head, _blank, self._buffer = head.partition(b"\r\n\r\n")
+        if b" 101 " not in head.splitlines()[0]:
+            connection.close()
+            raise ConnectionError(head.decode())
+        return connection.sock
+
+    def say_goodbye(self) -> None:
+        """The other side answers with the same, and closes."""
+        self._frame(CLOSE, b"")
+
+    def close(self) -> None:
+        self._socket.close()
+
     def send(self, text: str) -> None:
-        data = text.encode()
+        self._frame(TEXT, text.encode())
+
+    def _frame(self, kind: int, data: bytes) -> None:
         mask = os.urandom(4)
         length = (
             bytes([0x80 | len(data)])
@@ -108,7 +198,7 @@ class WebSocket:
             else bytes([0x80 | 126]) + struct.pack(">H", len(data))
         )
         masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
-        self._socket.sendall(b"\x81" + length + mask + masked)
+        self._socket.sendall(bytes([0x80 | kind]) + length + mask + masked)
 
     def receive(self) -> str:
         """The next message; pings are answered on the way."""
@@ -118,13 +208,18 @@ class WebSocket:
             if length >= 126:
                 size = 2 if length == 126 else 8
                 length = int.from_bytes(self._take(size), "big")
-            text = self._take(length).decode()
-            if first & 0x0F == 8:
-                raise ConnectionError(f"the websocket was closed: {text!r}")
-            if text == "2":
+            data = self._take(length)
+            kind = first & 0x0F
+            if kind == CLOSE:
+                raise ConnectionError(f"the websocket was closed: {data!r}")
+            if kind == PING:
+                self._frame(PONG, data)
+            elif kind == TEXT:
+                text = data.decode()
+                if text != "2":
+                    return text
+                # The same once more, of the layer above.
                 self.send("3")
-            elif first & 0x0F == 1:
-                return text
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
@@ -139,13 +234,95 @@ class WebSocket:
         self._buffer += data
 
 
+class Listener:
+    """What comes over a websocket, with the time at which it came."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self.websocket = websocket
+        self.arrived: list[tuple[float, str]] = []
+        self.problem = ""
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def close(self) -> None:
+        self.websocket.say_goodbye()
+        self._thread.join(TIMEOUT)
+        self.websocket.close()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                self.arrived.append((time.monotonic(), self.websocket.receive()))
+        except (OSError, ValueError) as error:
+            self.problem = repr(error)
+
+    def wait_for_end(self, name: str) -> None:
+        """Until the answer of that name has come to its end."""
+        deadline = time.monotonic() + 90
+        while not any(
+            f'"{name}"' in text and '"done":true' in text for _time, text in list(self.arrived)
+        ):
+            assert not self.problem, self.problem
+            assert time.monotonic() < deadline, self.arrived[-3:]
+            time.sleep(0.1)
+
+
+class Stream:
+    """A streamed answer as it comes in, over HTTP/1.1 or 2, each line with its time.
+
+    :param authorities: the file with the certificates that curl trusts
+    """
+
+    def __init__(self, browser: Browser, version: str, authorities: str, body: Any) -> None:
+        self.arrived: list[tuple[float, str]] = []
+        self._curl = subprocess.Popen(
+            ["curl", f"--http{version}", "--config", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        settings = {
+            "url": f"https://{browser.domain}/api/chat/completions",
+            "resolve": f"{browser.domain}:443:{browser.address}",
+            "noproxy": "*",
+            "cacert": authorities,
+            "header": f"Authorization: Bearer {browser.token}",
+            "json": json.dumps(body),
+            "write-out": "%{http_version} %{http_code} %{num_connects}",
+        }
+        assert self._curl.stdin is not None
+        with self._curl.stdin as config:
+            config.write("silent\nshow-error\nno-buffer\n")
+            for name, value in settings.items():
+                config.write(f"{name} = {json.dumps(value)}\n")
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self._curl.stdout is not None
+        for line in self._curl.stdout:
+            if line.strip():
+                self.arrived.append((time.monotonic(), line.strip()))
+
+    def finish(self) -> str:
+        """All that came, when it is at an end."""
+        self._thread.join(TIMEOUT)
+        self._curl.wait(10)
+        assert self._curl.stdout is not None
+        self._curl.stdout.close()
+        return "\n".join(line for _time, line in self.arrived)
+
+
 class Load:
     """Many people who send POST and GET without a break, on connections that they keep."""
 
-    def __init__(self, browser: Browser, people: int) -> None:
+    def __init__(self, browser: Browser, people: int, model: str) -> None:
         self._browser = browser
+        self._model = model
         self._stop = threading.Event()
         self.sent = 0
+        self.chats = 0
         self.failed: Counter[str] = Counter()
         self.slowest = 0.0
         self._lock = threading.Lock()
@@ -161,26 +338,38 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def __str__(self) -> str:
+        return (
+            f"{self.sent} sent, {self.chats} of them POST, {self.failed.total()} failed, "
+            f"the slowest took {self.slowest:.1f} s"
+        )
+
     def _person(self, number: int) -> None:
-        connection = self._browser.connection()
+        with contextlib.closing(self._browser.connection()) as connection:
+            self._work(number, connection)
+
+    def _work(self, number: int, connection: Connection) -> None:
         count = 0
-        while not self._stop.wait(0.1):
+        while not self._stop.wait(0.25):
             count += 1
             begin = time.monotonic()
             try:
                 if count % 2:
-                    # A wrong password: an answer of the application, and quickly had.
-                    body = {"email": f"p{number}x{count}@nowhere.example", "password": "x"}
-                    answer = self._browser.send(connection, "POST", "/api/v1/auths/signin", body)
+                    # No two are alike, so that one that arrives twice is known.
+                    word = f"p{number}x{count}"
+                    body = {"model": self._model, "messages": [{"role": "user", "content": word}]}
+                    answer = self._browser.send(connection, "POST", "/api/chat/completions", body)
+                    good = word.encode() in answer.body
                 else:
                     answer = self._browser.send(connection, "GET", "/api/config")
-                answer.read()
-                problem = "" if answer.status in (200, 400) else f"status {answer.status}"
+                    good = b'"version"' in answer.body
+                problem = "" if answer.status == 200 and good else f"status {answer.status}"
             except (OSError, http.client.HTTPException) as error:
                 problem = repr(error)
                 connection.close()
             with self._lock:
                 self.sent += 1
+                self.chats += count % 2
                 self.slowest = max(self.slowest, time.monotonic() - begin)
                 if problem:
                     self.failed[problem] += 1

@@ -95,9 +95,19 @@ def sign_in(host: Host, client: str) -> str:
 
 def simulator(view: str) -> Mapping[str, Any]:
     """A view of the simulated OpenRouter, such as ``keys``."""
+    return _ask_simulator(view)
+
+
+def steer(command: str, **arguments: Any) -> None:
+    """Give the simulated OpenRouter a command, such as ``fault``."""
+    _ask_simulator(command, json.dumps(arguments).encode())
+
+
+def _ask_simulator(name: str, data: bytes | None = None) -> Mapping[str, Any]:
     url = os.environ["FLEET_OPENROUTER_URL"].removesuffix("/api/v1")
     request = urllib.request.Request(
-        f"{url}/_simulator/{view}",
+        f"{url}/_simulator/{name}",
+        data=data,
         headers={"Authorization": f"Bearer {os.environ['OPENROUTER_MANAGEMENT_KEY']}"},
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -43,6 +43,9 @@ class ActionModule(Stage):
                 },
             ),
         )
+        for name, news in answer["clients"].items():
+            row = state["clients"][name]
+            row["gates"] = [*row.get("gates", []), *news.get("gates", [])]
         result = self.result(state, {**broken, **answer["clients"]}, answer.get("diff"))
         result["changed"] = result["changed"] or answer.get("loaded", False)
         result["unlisted"] = sorted({*state["unlisted"], *answer.get("unlisted", [])})

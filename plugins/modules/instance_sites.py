@@ -99,6 +99,21 @@ clients:
       description: What a person should know.
       type: list
       elements: str
+    gates:
+      description:
+        - The gate C(site) of a client with a domain, in the form of RV(mai.fleet.instance_proof#module:clients.gates).
+        - It is missing in check mode.
+      returned: when the site was visited
+      type: list
+      elements: dict
+      sample:
+        - gate: site
+          expected: https://chat.acme.example answers, with a certificate that is valid for it
+          state: passed
+          passed: true
+          seen: 200, with a certificate until 2027-01-31
+          todo: ""
+          seconds: 0.02
     failed:
       description: Whether it failed for this client.
       type: bool
@@ -157,6 +172,8 @@ def main() -> None:
         )
     except FleetError as error:
         module.fail_json(msg=str(error), failure=error.failure())
+    for warning in reconciler.warnings:
+        module.warn(warning)
     result = outcome(rows, module._diff)
     result["changed"] = result["changed"] or reconciler.loaded
     module.exit_json(unlisted=unlisted, loaded=reconciler.loaded, **result)

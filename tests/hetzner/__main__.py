@@ -9,6 +9,7 @@ import argparse
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from .cloud import Settings
 from .web import Hetzner
@@ -27,11 +28,14 @@ def arguments() -> argparse.Namespace:
         metavar="NAME=IP",
         help="the public address that a server of this name gets; may be repeated",
     )
+    parser.add_argument("--log", type=Path, help="where to tell what no client should ask")
     return parser.parse_args()
 
 
 def main() -> int:
     options = arguments()
+    if options.log:
+        sys.stdout = sys.stderr = options.log.open("a", encoding="utf-8")
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -41,9 +45,6 @@ def main() -> int:
     with hetzner:
         print(f"hetzner: {hetzner.url}", flush=True)
         stopped.wait()
-    # Its log is read afterwards: what was asked that no client should ask.
-    for violation in hetzner.cloud.violations:
-        print(f"violation: {violation}", flush=True)
     return 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 import threading
 import time
 import traceback
@@ -96,6 +97,8 @@ class Seen:
     path: str
     status: int
     code: str
+    empty: bool
+    """Whether it had nothing in its body."""
 
 
 Handler = Callable[["Cloud", Call], tuple[int, Row]]
@@ -164,10 +167,10 @@ class Cloud:
                 status, answer, code = error.status, error.body(), error.code
             except Exception:
                 traceback.print_exc()
-                self.violations.append(f"{method} {path}: the double itself failed")
+                self.violate(f"{method} {path}: the double itself failed")
                 failed = ApiError("server_error", "the double failed, see its log")
                 status, answer, code = failed.status, failed.body(), failed.code
-            self.seen.append(Seen(method, path, status, code))
+            self.seen.append(Seen(method, path, status, code, not body))
             headers = {
                 "RateLimit-Limit": str(self.settings.rate_limit),
                 "RateLimit-Remaining": str(int(self._budget)),
@@ -190,7 +193,7 @@ class Cloud:
                     raise invalid(name, "the double knows no such parameter")
             check_body({} if body is None else body, found.fields)
         except ApiError as error:
-            self.violations.append(f"{method} {path}: {error.message}")
+            self.violate(f"{method} {path}: {error.message}")
             raise
         return found.handler(self, Call(values, query, body or {}))
 
@@ -199,7 +202,7 @@ class Cloud:
         for one, match in fitting:
             if one.method == method:
                 return one, match.groupdict()
-        self.violations.append(f"{method} {path}: unknown route")
+        self.violate(f"{method} {path}: unknown route")
         if fitting:
             raise ApiError("method_not_allowed", f"{method} is not allowed here")
         raise ApiError("not_found", f"the double has no route {method} {path}")
@@ -219,6 +222,10 @@ class Cloud:
                 if not fault.times:
                     self.faults.remove(fault)
                 raise ApiError(fault.code, fault.message)
+
+    def violate(self, what: str) -> None:
+        self.violations.append(what)
+        print(f"violation: {what}", file=sys.stderr, flush=True)
 
     # --- what handlers use ------------------------------------------------------------------
 

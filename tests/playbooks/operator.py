@@ -73,7 +73,8 @@ class Run:
 class Operator:
     """:param home: an empty directory, which gets the inventory and what the servers hold"""
 
-    SOURCES = ("-i", "servers.yml", "-i", "fleet.yml")
+    patience = PATIENCE
+    SOURCES: tuple[str, ...] = ("-i", "servers.yml", "-i", "fleet.yml")
 
     def __init__(self, home: Path, simulator: Simulator, collections: Path) -> None:
         self.home = home
@@ -171,7 +172,7 @@ class Operator:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE,
+            timeout=self.patience,
             check=False,
         )
         return Run(done.returncode, done.stdout)

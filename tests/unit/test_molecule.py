@@ -81,7 +81,8 @@ def test_a_scenario_has_a_network_of_its_own(scenario: Path) -> None:
     networks: dict[str, set[str]] = {}
     for other in SCENARIOS:
         text = (other / "inventory" / "servers.yml").read_text(encoding="utf-8")
-        networks[other.name] = set(re.findall(r"ansible_host: (198\.1[89]\.\d+)\.\d+", text))
+        found = re.findall(r"(?:ansible_host|rehearsal_address): (198\.1[89]\.\d+)\.\d+", text)
+        networks[other.name] = set(found)
     mine = networks.pop(scenario.name)
     assert len(mine) == 1
     assert not any(mine & theirs for theirs in networks.values())

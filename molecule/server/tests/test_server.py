@@ -6,111 +6,34 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
-from pathlib import Path
+from typing import Any
 
 import pytest
 import rehearsal
+import steps
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://servers"]
 
-ACCIDENT, MEANT = 8080, 18001
-# Answers with the ports that let a connection in, of the lowest ones and some that Docker uses.
-SCAN = """
-import asyncio, json, sys
 
-async def is_open(port, limit):
-    async with limit:
-        try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(sys.argv[1], port), 3)
-        except (OSError, asyncio.TimeoutError):
-            return False
-        writer.close()
-        return True
-
-async def scan():
-    ports = [*range(1, 1025), 2375, 2376, 2377, 5000, 5355, 7946, 8080, 9323, 18001]
-    limit = asyncio.Semaphore(600)
-    found = await asyncio.gather(*(is_open(port, limit) for port in ports))
-    print(json.dumps([port for port, open in zip(ports, found) if open]))
-
-asyncio.run(scan())
-"""
+def changes(kind: str, host: Host) -> list[list[dict[str, Any]]]:
+    """For each run of the scenario, or each in check mode, what it changed on the host."""
+    files = sorted((rehearsal.HOME / "changes").glob(f"*-{kind}.json"))
+    return [json.loads(file.read_text())[steps.name(host)] for file in files]
 
 
-def name(host: Host) -> str:
-    return str(host.backend.get_hostname())
+def test_check_mode_foretells_what_happens_on_a_bare_host(host: Host) -> None:
+    # It fetches the lists of packages itself, as nothing could be foretold without.
+    foretold = [c for c in changes("check", host)[0] if "lists of packages" not in c["task"]]
+    happened = changes("run", host)[0]
+    assert len(happened) >= 20
+    assert foretold == happened, "the same tasks, and the same text in every file"
 
 
-def address(host: Host) -> str:
-    return str(rehearsal.SERVERS[name(host)]["ansible_host"])
-
-
-def neighbour(host: Host) -> Host:
-    servers = sorted(rehearsal.SERVERS)
-    return rehearsal.host(servers[servers.index(name(host)) - 1])
-
-
-def open_ports(host: Host) -> list[int]:
-    """What a neighbour of the server can connect to."""
-    return list(json.loads(neighbour(host).check_output("python3 -c %s %s", SCAN, address(host))))
-
-
-def main_pid(host: Host) -> str:
-    return str(host.check_output("systemctl show --property=MainPID docker.service"))
-
-
-def converge(host: Host, *arguments: str) -> str:
-    """Runs the role once more; the other parts are left out, as they are not what it is about."""
-    playbook = Path(__file__).parents[1] / "converge.yml"
-    parts = ("ssh", "firewall", "sysctl", "swap", "time", "upgrades")
-    off = json.dumps({f"server_{part}": False for part in parts})
-    inventory = rehearsal.INVENTORY / "servers.yml"
-    words = ["ansible-playbook", "-i", inventory, "--limit", name(host), "-e", off, playbook]
-    done = subprocess.run(
-        [*words, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml"},
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def restart(host: Host) -> None:
-    """The server as a whole, like a power cut."""
-    container = f"mai-{os.environ['REHEARSAL_NAME']}-{name(host)}"
-    subprocess.run(["docker", "restart", "--time", "2", container], check=True)
-    deadline = time.monotonic() + 120
-    ready = "systemctl is-active docker ssh mai-fleet-firewall && docker ps -q | grep -c ."
-    while True:
-        done = subprocess.run(
-            ["docker", "exec", container, "sh", "-c", ready],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.stdout.split() == ["active", "active", "active", "2"]:
-            return
-        assert time.monotonic() < deadline, done.stdout + done.stderr
-        time.sleep(1)
-
-
-def assert_containers_have_their_network(host: Host) -> None:
-    for port in (ACCIDENT, MEANT):
-        assert host.check_output(f"curl -sS --fail --max-time 10 http://127.0.0.1:{port}") == "here"
-    inside = "docker exec meant /bin/busybox"
-    assert host.check_output(f"{inside} wget -q -O - http://accident") == "here"
-    outside = f"docker exec -i meant /bin/busybox nc -w 5 {address(neighbour(host))} 22"
-    assert host.run(f"sleep 2 | {outside}").stdout.startswith("SSH-2.0")
-
-
-def assert_closed_to_neighbours(host: Host) -> None:
-    assert open_ports(host) == [22]
+def test_check_mode_foretells_nothing_on_a_finished_host(host: Host) -> None:
+    assert changes("run", host)[1] == []
+    assert changes("check", host)[1] == []
 
 
 def test_services(host: Host) -> None:
@@ -131,27 +54,27 @@ def test_the_settings_of_docker(host: Host) -> None:
     assert log["Config"] == {"max-file": "3", "max-size": "10m"}
 
 
-def test_the_second_run_left_the_engine_alone(host: Host) -> None:
-    assert main_pid(host) == host.check_output("cat /root/engine-before")
+def test_no_run_restarted_the_engine(host: Host) -> None:
+    assert steps.engine(host) == host.check_output("cat /root/engine-before")
 
 
 def test_containers_have_their_network(host: Host) -> None:
-    assert_containers_have_their_network(host)
+    steps.assert_containers_have_their_network(host)
 
 
 def test_a_port_that_is_published_by_accident_is_closed(host: Host) -> None:
     assert host.check_output("docker port accident").startswith("80/tcp -> 0.0.0.0:8080")
-    assert_closed_to_neighbours(host)
+    steps.assert_closed_to_neighbours(host)
 
 
 def test_it_is_the_firewall_that_closes_it(host: Host) -> None:
     """Without it the scan finds the port; and what removes it by accident is healed by a start."""
     host.check_output("nft delete table inet mai_fleet")
     try:
-        assert ACCIDENT in open_ports(host)
+        assert steps.ACCIDENT in steps.open_ports(host)
     finally:
         host.check_output("systemctl restart mai-fleet-firewall")
-    assert ACCIDENT not in open_ports(host)
+    assert steps.ACCIDENT not in steps.open_ports(host)
 
 
 def test_the_ports_of_the_web_are_open(host: Host) -> None:
@@ -159,13 +82,13 @@ def test_the_ports_of_the_web_are_open(host: Host) -> None:
         host.check_output(f"systemd-run --unit=web{port} python3 -m http.server {port}")
     try:
         time.sleep(3)
-        assert open_ports(host) == [22, 80, 443]
+        assert steps.open_ports(host) == [22, 80, 443]
     finally:
         host.check_output("systemctl stop web80 web443 web81")
 
 
 def test_iptables_of_both_kinds_are_rehearsed(host: Host) -> None:
-    kind = "legacy" if name(host) == "d13" else "nf_tables"
+    kind = "legacy" if steps.name(host) == "d13" else "nf_tables"
     assert kind in host.check_output("iptables --version")
     assert "DOCKER" in host.check_output("iptables -S FORWARD")
 
@@ -179,13 +102,7 @@ def test_sshd_lets_in_with_keys_only(host: Host) -> None:
         "permitrootlogin without-password",
         "pubkeyauthentication yes",
     } <= set(settings)
-    target = f"root@{address(host)}"
-    options = ["-o", "PubkeyAuthentication=no", "-o", "BatchMode=yes"]
-    options += ["-o", f"UserKnownHostsFile={rehearsal.HOME / 'known_hosts'}"]
-    done = subprocess.run(
-        ["ssh", *options, target, "true"], capture_output=True, text=True, check=False
-    )
-    assert "Permission denied (publickey)" in done.stderr
+    assert "Permission denied (publickey)." in steps.ways_to_sign_in(host)
 
 
 def test_upgrades_leave_docker_alone(host: Host) -> None:
@@ -200,19 +117,61 @@ def test_upgrades_leave_docker_alone(host: Host) -> None:
 def test_the_kernels_settings_are_written_and_not_applied(host: Host) -> None:
     written = host.file("/etc/sysctl.d/99-mai-fleet.conf").content_string
     assert "net.ipv4.ip_forward = 1\n" in written
+    assert "net.ipv4.neigh.default.gc_thresh3 = 8192\n" in written
     assert "What=/swapfile\n" in host.file("/etc/systemd/system/swapfile.swap").content_string
     assert not host.file("/swapfile").exists
 
 
 def test_debian_12_has_nothing_but_compose_from_debian_13(host: Host) -> None:
-    if name(host) != "d12":
+    if steps.name(host) != "d12":
         pytest.skip("only Debian 12 lacks Compose v2")
     assert "trixie" in host.check_output("apt-cache policy docker-compose")
     assert "Debian:13" not in host.check_output("apt-get --simulate dist-upgrade")
 
 
+# In the place of Docker's own, which a rehearsal need not reach.
+REPOSITORY = """
+set -e
+apt-get -qq -y install --no-install-recommends gpg gpg-agent >/dev/null
+for owner in docker stranger; do
+    gpg --batch --quiet --passphrase '' --quick-gen-key $owner default default never
+done
+folder=/root/repository/debian/dists/trixie
+mkdir -p $folder/stable/binary-amd64
+cd $folder
+gpg --armor --export docker >../../gpg
+printf '%s\n' 'Package: docker-ce' 'Version: 99' 'Architecture: amd64' 'Filename: x' 'Size: 1' \
+    "SHA256: $(printf '%064d' 0)" 'Description: x' >stable/binary-amd64/Packages
+printf '%s\n' 'Codename: trixie' 'Suite: trixie' 'Architectures: amd64' 'Components: stable' \
+    "Date: $(date -Ru)" 'SHA256:' >Release
+echo " $(sha256sum <stable/binary-amd64/Packages | cut -c-64)" \
+    "$(stat -c %s stable/binary-amd64/Packages) stable/binary-amd64/Packages" >>Release
+gpg --batch --quiet --local-user docker --output InRelease --clearsign Release
+systemd-run --quiet --unit=repository python3 -m http.server --directory /root/repository 8099
+"""
+
+
+def test_the_repository_of_docker_is_trusted_by_its_own_key(host: Host) -> None:
+    if steps.name(host) != "d13":
+        pytest.skip("once is enough")
+    host.check_output("bash -c %s", REPOSITORY)
+    url = "http://127.0.0.1:8099"
+    try:
+        output = steps.play(host, "repository.yml", server_docker_repository=url)[1]
+        assert "changed=2 " in output
+        policy = "apt-get -qq update && apt-cache policy docker-ce"
+        assert f"{url}/debian trixie/stable" in host.check_output(policy)
+        assert "changed=0 " in steps.play(host, "repository.yml", server_docker_repository=url)[1]
+        key = "/etc/apt/keyrings/mai-fleet-docker.asc"
+        host.check_output(f"gpg --armor --export stranger >{key} && rm -r /var/lib/apt/lists/127*")
+        refused = host.run("apt-get update")
+        assert refused.rc != 0 and "is not signed" in refused.stderr
+    finally:
+        host.check_output("systemctl stop repository; rm /etc/apt/*/mai-fleet-docker.*")
+
+
 def test_there_are_networks_enough(host: Host) -> None:
-    if name(host) != "d12":
+    if steps.name(host) != "d12":
         pytest.skip("it is the same engine setting everywhere")
     host.check_output(
         "for n in $(seq 40); do docker network create many$n >/dev/null || exit; done"
@@ -221,31 +180,38 @@ def test_there_are_networks_enough(host: Host) -> None:
 
 
 def test_a_reinstalled_package_does_not_restart_docker(host: Host) -> None:
-    if name(host) != "d12":
+    if steps.name(host) != "d12":
         pytest.skip("once is enough, for it downloads the package")
-    before = main_pid(host)
+    before = steps.engine(host)
     host.check_output("DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --reinstall docker.io")
-    assert main_pid(host) == before
+    assert steps.engine(host) == before
 
 
 def test_a_setting_waits_for_the_window_that_the_operator_opens(host: Host) -> None:
-    if name(host) != "u24":
-        pytest.skip("once is enough")
-    before = main_pid(host)
-    started = host.check_output("docker inspect --format '{{.State.StartedAt}}' accident")
-    setting = ("-e", "server_docker_log_files=4")
-    assert "waits for a restart, for log-opts" in " ".join(converge(host, *setting).split())
-    assert main_pid(host) == before
-    output = " ".join(converge(host, *setting, "-e", "server_restart_docker=true").split())
-    assert "waits for a restart" not in output
-    assert main_pid(host) != before
-    assert host.check_output("docker inspect --format '{{.State.StartedAt}}' accident") == started
-    assert_containers_have_their_network(host)
-    assert_closed_to_neighbours(host)
+    if steps.name(host) == "d13":
+        pytest.skip("the oldest engine and the newest are enough")
+    before = steps.engine(host)
+    started = host.check_output("docker inspect --format '{{.State.StartedAt}}' accident meant")
+    setting = {"server_docker_log_files": 4}
+    output = steps.converge(host, "docker", **setting)
+    assert "waits for a restart, for log-opts" in output
+    assert steps.engine(host) == before
+    # It is not forgotten, and it is not done by itself.
+    assert "waits for a restart, for log-opts" in steps.converge(host, "docker", **setting)
+    assert steps.engine(host) == before
+    output = steps.converge(host, "docker", **setting, server_restart_docker=True)
+    assert "waits for a restart, for" not in output
+    assert steps.engine(host) != before
+    after = host.check_output("docker inspect --format '{{.State.StartedAt}}' accident meant")
+    assert after == started
+    steps.assert_containers_have_their_network(host)
+    steps.assert_closed_to_neighbours(host)
+    assert "changed=0 " in steps.converge(host, "docker", **setting)
 
 
 def test_all_of_it_outlives_a_restart_of_the_host(host: Host) -> None:
-    restart(host)
-    assert_containers_have_their_network(host)
-    assert_closed_to_neighbours(host)
+    steps.local("docker", "kill", steps.container(host))
+    steps.start(host)
+    steps.assert_containers_have_their_network(host)
+    steps.assert_closed_to_neighbours(host)
     test_services(host)

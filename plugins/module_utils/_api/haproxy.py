@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import os
 import socket
 import ssl
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.mai.fleet.plugins.module_utils._atomic import write_atomically
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 
 PORTS = (80, 443)
@@ -24,6 +26,7 @@ PORTS = (80, 443)
 _UNIT = "haproxy"
 _READY_TIMEOUT = 15.0
 _COMMAND_TIMEOUT = 120.0
+_VISIT_TIMEOUT = 10.0
 # `0A` is the state LISTEN, https://docs.kernel.org/networking/proc_net_tcp.html
 _LISTEN = "0A"
 
@@ -36,12 +39,14 @@ class Places:
     :ivar home: with ``sites`` and ``certs``
     :ivar run: what lives as long as the server runs
     :ivar keep: what is kept, the ACME account above all
+    :ivar unit: what systemd is told beyond the package's unit
     """
 
     base: Path = Path("/etc/haproxy/haproxy.cfg")
     home: Path = Path("/etc/haproxy/mai")
     run: Path = Path("/run/mai-edge")
     keep: Path = Path("/var/lib/mai-edge")
+    unit: Path = Path("/etc/systemd/system/haproxy.service.d/mai-edge.conf")
 
     @property
     def sites(self) -> Path:
@@ -53,6 +58,19 @@ class Places:
 
 
 PLACES = Places()
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What somebody finds who visits a site.
+
+    :ivar certificate: in DER, None where there is no TLS
+    :ivar status: of the instance's answer, None where there is none
+    """
+
+    certificate: bytes | None
+    status: int | None
+    seconds: float
 
 
 class HAProxy:
@@ -76,6 +94,23 @@ class HAProxy:
             return False
         return loaded == self._digest() and self._process() is not None
 
+    def outdated(self) -> bool:
+        """Whether it was started before systemd was told what it is told now.
+
+        A reload does not change with what it was started, and a restart cuts connections.
+        """
+        said = run(
+            ["systemctl", "show", _UNIT, "--property", "ExecMainStartTimestampMonotonic", "--value"]
+        )
+        try:
+            started = int(said.stdout) / 1_000_000
+            changed = self._places.unit.stat().st_mtime
+        except (OSError, ValueError):
+            return False
+        # Both clocks begin at the boot of the server; only one of them can be set.
+        booted = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+        return self.running() and changed > booted + started
+
     def validate(self, sites: Path) -> str:
         """What HAProxy has against the configuration with these sites; empty if it likes it."""
         # With -q, it would not say why.
@@ -98,20 +133,34 @@ class HAProxy:
             # The package starts it with a configuration of its own.
             self._systemctl("restart")
             _wait(lambda: self._process() is not None, "it does not answer")
-        self._mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._mark.write_text(digest, encoding="ascii")
+        try:
+            write_atomically(str(self._mark), digest.encode("ascii"), 0o600)
+        except OSError as error:
+            raise FleetError(
+                f"cannot be written: {error.strerror}", str(self._mark), "make room and run again"
+            ) from None
 
-    def served(self, domain: str) -> bytes | None:
-        """The certificate that a browser gets for the domain, in DER; None if there is none."""
+    def visit(self, domain: str) -> Visit:
+        """Ask the domain's site whether its instance is ready, as a browser on this server would.
+
+        Any certificate will do: whom a browser trusts is not to be known here.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        certificate = status = None
+        begin = time.monotonic()
         try:
-            plain = socket.create_connection((self._address, 443), 5)
+            plain = socket.create_connection((self._address, 443), _VISIT_TIMEOUT)
             with plain, context.wrap_socket(plain, server_hostname=domain) as secure:
-                return secure.getpeercert(binary_form=True)
-        except OSError:
-            return None
+                certificate = secure.getpeercert(binary_form=True)
+                secure.sendall(f"GET /ready HTTP/1.0\r\nHost: {domain}\r\n\r\n".encode("ascii"))
+                answer = http.client.HTTPResponse(secure)
+                answer.begin()
+                status = answer.status
+        except (OSError, http.client.HTTPException):
+            pass
+        return Visit(certificate, status, time.monotonic() - begin)
 
     @property
     def _mark(self) -> Path:
@@ -187,7 +236,7 @@ def require_ports(proc: Path = Path("/proc")) -> None:
         for pid, program in owners.items():
             if program != _UNIT:
                 raise FleetError(
-                    f"port {port} is taken by {program} (process {pid})",
+                    f"taken by {program} (process {pid})",
                     f"port {port}",
                     f"stop {program}, or move it to another port, and run again",
                 )

@@ -29,6 +29,8 @@ RENEW = datetime.timedelta(days=30)
 # Each certificate takes some seconds.
 _TIMEOUT = 1800.0
 _ATTEMPTS = 5
+# For the daily timer, which may be at it.
+_PATIENCE = 600
 _NONCE = re.compile(r"badNonce|anti-replay nonce")
 _END = re.compile(r"^notAfter=(.*)$", re.MULTILINE)
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -54,28 +56,19 @@ class Certificates:
     def __init__(self, places: Places) -> None:
         self._places = places
         self._list = places.keep / "domains.txt"
+        # By their text: openssl is asked once for each.
+        self._known: dict[str, Certificate | None] = {}
 
     def read(self, client: str) -> Certificate | None:
         """A client's certificate, None where there is none that can be read."""
         path = self._path(client)
         try:
-            # The key comes first, then the client's own certificate, then those above it.
-            own = _PEM.search(path.read_text(encoding="ascii"))
+            text = path.read_text(encoding="ascii")
         except (OSError, ValueError):
             return None
-        if own is None:
-            return None
-        command = ["openssl", "x509", "-noout", "-enddate", "-ext", "subjectAltName"]
-        said = run([*command, "-in", str(path)])
-        found = _END.search(said.stdout)
-        if found is None:
-            return None
-        ends = datetime.datetime.strptime(found[1], "%b %d %H:%M:%S %Y GMT")
-        return Certificate(
-            ends.replace(tzinfo=datetime.timezone.utc),
-            frozenset(re.findall(r"DNS:([^,\s]+)", said.stdout)),
-            ssl.PEM_cert_to_DER_cert(own[0]),
-        )
+        if text not in self._known:
+            self._known[text] = _parse(path, text)
+        return self._known[text]
 
     def listed(self) -> dict[str, str]:
         """The domains that are to have a certificate, by client."""
@@ -105,7 +98,10 @@ class Certificates:
         :param domains: what the caller wants to know about
         :return: why there is none, by domain
         """
-        command = ["dehydrated", "--config", str(self._places.home / "acme.conf")]
+        # Its own lock would outlive a run that dies; this one ends with who has it.
+        lock = ["flock", "--timeout", str(_PATIENCE), str(self._places.run / "acme.lock")]
+        acme = ["dehydrated", "--no-lock", "--config", str(self._places.home / "acme.conf")]
+        command = [*lock, *acme]
         registered = self._patiently([*command, "--register", "--accept-terms"])
         if registered.returncode != 0:
             return dict.fromkeys(domains, _reason(registered.stdout))
@@ -121,6 +117,24 @@ class Certificates:
 
     def _path(self, client: str) -> Path:
         return self._places.certificates / f"{client}.pem"
+
+
+def _parse(path: Path, text: str) -> Certificate | None:
+    # The key comes first, then the client's own certificate, then those above it.
+    own = _PEM.search(text)
+    if own is None:
+        return None
+    command = ["openssl", "x509", "-noout", "-enddate", "-ext", "subjectAltName"]
+    said = run([*command, "-in", str(path)])
+    found = _END.search(said.stdout)
+    if found is None:
+        return None
+    ends = datetime.datetime.strptime(found[1], "%b %d %H:%M:%S %Y GMT")
+    return Certificate(
+        ends.replace(tzinfo=datetime.timezone.utc),
+        frozenset(re.findall(r"DNS:([^,\s]+)", said.stdout)),
+        ssl.PEM_cert_to_DER_cert(own[0]),
+    )
 
 
 def reasons(output: str, domains: Collection[str]) -> dict[str, str]:
@@ -142,4 +156,4 @@ def _reason(output: str) -> str:
     detail = re.search(r'"detail":?"?\]?\s*"([^"]+)"', output)
     error = re.search(r"ERROR: (.*)", output)
     parts = [match[1].strip() for match in (error, detail) if match]
-    return ": ".join(parts) or output.strip()[-200:]
+    return ": ".join(parts) or output.strip()[-200:] or "dehydrated is at it and does not end"

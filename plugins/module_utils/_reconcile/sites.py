@@ -4,8 +4,8 @@
 # PRIVATE to the mai.fleet collection
 """The sites of the clients of one server: one file each, and a certificate.
 
-What is served counts: a site is done when a browser on this server gets the certificate that lies
-on the disk.
+What is served counts: a site is done when somebody who visits it on this server gets the
+certificate that lies on the disk, and an answer of the instance. That is the gate `site`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.haproxy import (
     PLACES,
     HAProxy,
     Places,
+    Visit,
     require_ports,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._atomic import write_atomically
@@ -38,6 +40,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
 
 _CLIENT = re.compile(r"[a-z][a-z0-9_]{1,30}")
 _LOOKUPS = 32
+_VISITS = 8
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Reconciler:
         self._certificates = Certificates(settings.places)
         #: Whether HAProxy was started or had not yet loaded what an earlier run wrote.
         self.loaded = False
+        #: What is wrong with the edge, and no client's fault.
+        self.warnings: list[str] = []
 
     def unlisted(self, known: Collection[str]) -> list[str]:
         """Clients that have a site here and are not among ``known``."""
@@ -93,9 +98,17 @@ class Reconciler:
             self.loaded = not self._edge.current()
             return rows
         require_ports()
-        going = self._write(going, rows)
-        self._load_if_needed()
-        self._certify([client for client in going if client.domain], rows)
+        self._write(going, rows)
+        self._load_if_needed(going, rows)
+        present = [client for client in present if rows[client.name].error is None]
+        self._certify(present, rows)
+        self._prove(present, rows)
+        if self._edge.outdated():
+            self.warnings.append(
+                "HAProxy was started before its settings for systemd changed. It serves, but only "
+                "`systemctl restart haproxy` takes them into use. That cuts websockets and answers "
+                "that are under way, so it is left to you"
+            )
         return rows
 
     # Deciding.
@@ -158,22 +171,21 @@ class Reconciler:
 
     # Acting.
 
-    def _write(self, clients: Sequence[Wanted], rows: dict[str, Row]) -> list[Wanted]:
-        """Write and remove files, all of them or none; the clients that are still in the run."""
+    def _write(self, clients: Sequence[Wanted], rows: dict[str, Row]) -> None:
+        """Write and remove the files of those whom HAProxy accepts, each of them as a whole."""
         differing = [
             client
             for client in clients
             if rows[client.name].before["site"] != rows[client.name].after["site"]
         ]
         refused = self._refused(differing)
-        for client in refused:
-            row = rows[client.name]
-            row.error = FleetError(
-                f"HAProxy refuses the site: {refused[client]}",
+        for client, reason in refused.items():
+            error = FleetError(
+                f"HAProxy refuses the site: {reason}",
                 str(self._file(client.name)),
                 "correct the template of the site (edge_site_template)",
             )
-            row.after, row.changed, row.diff = row.before, False, []
+            _left_alone(rows[client.name], error)
         accepted = [client for client in clients if client not in refused]
         domains = self._certificates.listed()
         for client in accepted:
@@ -185,13 +197,12 @@ class Reconciler:
             self._certificates.keep_list(domains)
         for client in differing:
             if client not in refused:
-                self._put(client)
+                self._put(client, rows[client.name])
         for client in accepted:
             if not client.domain and rows[client.name].before["certificate"]:
                 self._certificates.remove(client.name)
-        return accepted
 
-    def _put(self, client: Wanted) -> None:
+    def _put(self, client: Wanted, row: Row) -> None:
         file = self._file(client.name)
         try:
             if client.domain:
@@ -199,9 +210,8 @@ class Reconciler:
             else:
                 file.unlink(missing_ok=True)
         except OSError as error:
-            raise FleetError(
-                f"cannot be written: {error.strerror}", str(file), "make room and run again"
-            ) from None
+            reason = f"the site cannot be written: {error.strerror}"
+            _left_alone(row, FleetError(reason, str(file), "make room and run again"))
 
     def _refused(self, differing: Sequence[Wanted]) -> dict[Wanted, str]:
         """Why HAProxy would not start with the new sites, by the client whose site it is."""
@@ -220,7 +230,8 @@ class Reconciler:
 
     def _verdict(self, changes: Sequence[Wanted]) -> str:
         """What HAProxy has against today's sites with these changes."""
-        with tempfile.TemporaryDirectory(prefix="mai-edge-") as folder:
+        # There is room in the folder of what runs, also when the disk is full.
+        with tempfile.TemporaryDirectory(dir=self._places.run, prefix="trial-") as folder:
             trial = Path(folder)
             for file in self._places.sites.glob("*.cfg"):
                 shutil.copy(file, trial)
@@ -230,8 +241,12 @@ class Reconciler:
                     (trial / f"{client.name}.cfg").write_text(client.text, encoding="utf-8")
             return self._edge.validate(trial)
 
-    def _load_if_needed(self) -> None:
-        if not self._edge.current():
+    def _load_if_needed(self, clients: Sequence[Wanted], rows: dict[str, Row]) -> None:
+        # HAProxy keeps in its memory what was removed from the disk.
+        removed = any(
+            not client.domain and rows[client.name].before["certificate"] for client in clients
+        )
+        if removed or not self._edge.current():
             reason = self._edge.validate(self._places.sites)
             if reason:
                 raise FleetError(
@@ -247,17 +262,55 @@ class Reconciler:
         reasons = self._certificates.request({client.domain for client in due}) if due else {}
         for client in due:
             self._judge(client, rows[client.name], reasons.get(client.domain, ""))
-        stale = [client for client in clients if not self._served(client, rows[client.name])]
-        if stale:
+
+    def _prove(self, clients: Sequence[Wanted], rows: dict[str, Row]) -> None:
+        """Pass every site through its gate; a certificate that HAProxy has not loaded is loaded."""
+        found = self._visit(clients)
+        if any(self._stale(client, visit) for client, visit in found):
             self._edge.load()
-        for client in stale:
+            found = self._visit(clients)
+        for client, visit in found:
             row = rows[client.name]
-            if not self._served(client, row):
-                row.error = FleetError(
-                    "the edge does not serve the site's certificate",
-                    f"https://{client.domain}",
-                    "see `journalctl --unit haproxy`",
-                )
+            gate = self._gate(client, visit)
+            row.more["gates"] = [gate]
+            if not gate["passed"] and row.error is None:
+                row.error = FleetError(gate["seen"], f"https://{client.domain}", gate["todo"])
+
+    def _visit(self, clients: Sequence[Wanted]) -> list[tuple[Wanted, Visit]]:
+        with ThreadPoolExecutor(max_workers=_VISITS) as pool:
+            visits = pool.map(lambda client: self._edge.visit(client.domain), clients)
+            return list(zip(clients, visits))
+
+    def _stale(self, client: Wanted, visit: Visit) -> bool:
+        certificate = self._certificates.read(client.name)
+        return (
+            self._good(client) and certificate is not None and visit.certificate != certificate.der
+        )
+
+    def _gate(self, client: Wanted, visit: Visit) -> dict[str, Any]:
+        certificate = self._certificates.read(client.name)
+        todo = ""
+        if certificate is None or not certificate.good(client.domain):
+            seen, todo = "it has no valid certificate", "run again when there is one"
+        elif visit.certificate is None:
+            seen, todo = "nobody answers there", "see `journalctl --unit haproxy`"
+        elif visit.certificate != certificate.der:
+            seen, todo = "another certificate is served", "see `journalctl --unit haproxy`"
+        elif visit.status != 200:
+            answer = "does not answer" if visit.status is None else f"answers {visit.status}"
+            seen = f"the instance behind the site {answer} (GET /ready)"
+            todo = "see that the instance runs and that the template of the site leads to it"
+        else:
+            seen = f"200, with a certificate until {_until(certificate)}"
+        return {
+            "gate": "site",
+            "expected": f"https://{client.domain} answers, with a certificate that is valid for it",
+            "state": "failed" if todo else "passed",
+            "passed": not todo,
+            "seen": seen,
+            "todo": todo,
+            "seconds": round(visit.seconds, 2),
+        }
 
     def _good(self, client: Wanted, left: bool = False) -> bool:
         certificate = self._certificates.read(client.name)
@@ -273,7 +326,7 @@ class Reconciler:
         reason = reason or "see `systemctl status mai-edge-renew`"
         if not self._good(client):
             row.error = FleetError(
-                f"there is no certificate: {reason}",
+                f"there is no certificate, so nobody can connect: {reason}",
                 f"https://{client.domain}",
                 "see that the domain leads to this server, port 80 above all, and run again",
             )
@@ -283,13 +336,10 @@ class Reconciler:
                 f"{_until(certificate)}: {reason}"
             )
 
-    def _served(self, client: Wanted, row: Row) -> bool:
-        certificate = self._certificates.read(client.name)
-        return (
-            row.error is not None
-            or certificate is None
-            or self._edge.served(client.domain) == certificate.der
-        )
+
+def _left_alone(row: Row, error: FleetError) -> None:
+    """A client's site that stays as it was."""
+    row.error, row.after, row.changed, row.diff = error, row.before, False, []
 
 
 def _addresses(domain: str) -> list[str]:

@@ -44,3 +44,33 @@ core.register_service("acme", "http", function(applet)
     applet:start_response()
     applet:send(body)
 end)
+
+-- A request in chunks may be as long as it likes, until it is too long.
+local Limit = { id = "upload limit", flags = filter.FLT_CFG_FL_HTX }
+Limit.__index = Limit
+
+function Limit:new()
+    return setmetatable({ limit = self.limit, seen = 0 }, Limit)
+end
+
+function Limit:http_headers(txn, message)
+    local headers = message:get_headers()
+    if not message.channel:is_resp() and not headers["content-length"] and not headers["upgrade"] then
+        filter.register_data_filter(self, message.channel)
+    end
+end
+
+function Limit:http_payload(txn, message)
+    self.seen = self.seen + message:input()
+    if self.seen > self.limit then
+        -- Nothing else makes HAProxy give the request up, neither txn:done() nor filter.ERROR. It
+        -- answers with a 400, of which its configuration makes a 413.
+        txn:set_var("txn.too_long", 1)
+        error("a request without a length has more than " .. self.limit .. " bytes", 0)
+    end
+end
+
+core.register_filter("limit", Limit, function(limit, arguments)
+    limit.limit = tonumber(arguments[1])
+    return limit
+end)

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ansible_collections.hetzner.hcloud.plugins.module_utils._vendor.hcloud import Client
+from hcloud import Client
 from hetzner.web import Hetzner
 
 
@@ -25,5 +25,5 @@ def hetzner() -> Iterator[Hetzner]:
 
 @pytest.fixture
 def client(hetzner: Hetzner) -> Client:
-    """hcloud-python itself, in the copy that the modules of hetzner.hcloud use."""
+    """hcloud-python itself, of which the modules of hetzner.hcloud have a copy."""
     return Client(token=hetzner.token, api_endpoint=hetzner.url, poll_interval=0.01)

@@ -16,24 +16,24 @@ from functools import partial
 from typing import Any
 
 import pytest
-from ansible_collections.hetzner.hcloud.plugins.module_utils._vendor.hcloud import APIException
-from ansible_collections.hetzner.hcloud.plugins.module_utils._vendor.hcloud.actions import (
+from hcloud import APIException
+from hcloud.actions import (
     ActionFailedException,
 )
-from ansible_collections.hetzner.hcloud.plugins.module_utils._vendor.hcloud.firewalls import (
+from hcloud.firewalls import (
     FirewallRule,
 )
-from ansible_collections.hetzner.hcloud.plugins.module_utils._vendor.hcloud.images import Image
-from ansible_collections.hetzner.hcloud.plugins.module_utils._vendor.hcloud.locations import (
+from hcloud.images import Image
+from hcloud.locations import (
     Location,
 )
-from ansible_collections.hetzner.hcloud.plugins.module_utils._vendor.hcloud.networks import (
+from hcloud.networks import (
     NetworkSubnet,
 )
-from ansible_collections.hetzner.hcloud.plugins.module_utils._vendor.hcloud.server_types import (
+from hcloud.server_types import (
     ServerType,
 )
-from ansible_collections.hetzner.hcloud.plugins.module_utils._vendor.hcloud.zones import ZoneRecord
+from hcloud.zones import ZoneRecord
 from hetzner.web import Hetzner
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8sQr3vKkA0n9l6m7mX0xg1zZ0q3e2s5f8b7c6d5e4f me"

@@ -28,6 +28,14 @@ Processing lodz.test
 ERROR: Challenge is invalid! (returned: invalid) (result: ["type"]\t"http-01"
 ["error","detail"]\t"Fetching http://lodz.test/.well-known/acme-challenge/x: no such host")
 """
+# Our hook's words among dehydrated's; it goes on to the next domain.
+FULL = """\
+Processing acme.test
+ + Valid till Nov 21 16:20:41 2031 GMT (Longer than 30 days). Skipping renew!
+ERROR: the certificate cannot be brought to /etc/haproxy/mai/certs/acme.pem: No space left on device
+Processing lodz.test
+ + Done!
+"""
 DOWN = "ERROR: Problem connecting to server (get for https://ca.test/dir; curl returned with 7)\n"
 
 
@@ -44,6 +52,12 @@ def test_what_dehydrated_says_is_told_by_domain() -> None:
     found = reasons(ONE_FAILS, {"acme.test", "lodz.test"})
     assert set(found) == {"lodz.test"}
     assert "no such host" in found["lodz.test"]
+
+
+def test_a_certificate_without_room_is_told_by_domain() -> None:
+    found = reasons(FULL, {"acme.test", "lodz.test"})
+    assert set(found) == {"acme.test"}
+    assert found["acme.test"].endswith("No space left on device")
 
 
 def test_an_authority_that_is_down_concerns_every_domain() -> None:
