@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.mai.fleet.plugins.module_utils import _atomic
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
@@ -28,7 +28,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.retirement im
 )
 from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
 from ansible_collections.mai.fleet.plugins.plugin_utils import _journal, _store
-from simulator.simulator import RemoteSimulator
+from simulator.simulator import RemoteSimulator, Simulator
 from unit.keys.bench import FLEET, Bench, desired
 
 LIMIT = 100.0
@@ -87,7 +87,7 @@ def instrument(steps: Steps) -> None:
     def appended(*given: Any, **more: Any) -> None:
         steps.take("write journal", lambda: append(*given, **more))
 
-    Controller._send = sent  # type: ignore[method-assign]
+    Controller._send = sent  # type: ignore[method-assign, assignment]
     _store.write_atomically = written  # type: ignore[attr-defined]
     _journal.append = appended  # type: ignore[attr-defined]
     # The disk is not what is tested here, and a busy one takes seconds.
@@ -179,7 +179,8 @@ def child(
     """A process: one run of a flow. The names of its steps go back, unless it is killed."""
     steps = Steps(wanted)
     instrument(steps)
-    bench = Bench(RemoteSimulator(url, management_key), Path(folder))
+    simulator = cast("Simulator", RemoteSimulator(url, management_key))
+    bench = Bench(simulator, Path(folder))
     try:
         run(bench, flow, names(count))
     except FleetError:

@@ -27,7 +27,7 @@ from typing import Any
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 from simulator.simulator import Simulator
-from unit.keys.bench import Bench
+from unit.keys.bench import FLEET, Bench
 
 from faults import flow as flows
 from faults.flow import FLOWS, LIMIT, Break
@@ -167,7 +167,7 @@ class World:
             yield f"{client}: a cap of {key['limit']}"
 
     def _guardrails(self, client: str) -> list[str]:
-        name = f"mai/{flows.FLEET}/{client}"
+        name = f"mai/{FLEET}/{client}"
         return [row["id"] for row in self.simulator.guardrails if row["name"] == name]
 
 
