@@ -30,10 +30,13 @@ units: ## the unit tests, and those of playbooks against the simulator
 integration: ## the integration tests: real Docker, real Open WebUI
 	@tools/test integration
 
+faults: ## break every step of a key's life, and look at what is left; ARGS="--clients 30 --sample 500"
+	@tools/test faults $(ARGS)
+
 molecule: ## rehearsals on hosts with systemd, sshd and Docker: all, or SCENARIO=name
 	@tools/molecule test $(SCENARIO)
 
 clean: ## remove the results and caches of tests
 	@rm -rf .mai/test .mai/ansible-test .mai/pycache
 
-.PHONY: help demo demo-down test lint sanity units integration molecule clean
+.PHONY: help demo demo-down test lint sanity units integration faults molecule clean

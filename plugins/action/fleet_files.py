@@ -15,6 +15,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment impor
     build,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import external_user
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import chosen
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import (
     image_reference,
@@ -67,6 +68,8 @@ class ActionModule(Stage):
         """What the client's files carry. In check mode a new client has words in their place."""
         stored = self._store.secrets(name)
         record = self._store.record(name)
+        if record is not None and not self.check:
+            stored = self._current(name, stored, record.key_hash)
         secrets = with_instance_secrets(stored) if row["instance"] == "webui" else dict(stored)
         if "api_key" not in secrets:
             if not self.check:
@@ -84,6 +87,13 @@ class ActionModule(Stage):
         if secrets != stored:
             self._store.save_secrets(name, secrets)
         return secrets
+
+    def _current(self, name: str, stored: dict[str, str], key_hash: str) -> dict[str, str]:
+        """What is stored, with the current key's secret in its place."""
+        current = chosen(stored, key_hash) or stored
+        if current != stored:
+            self._store.save_secrets(name, current)
+        return current
 
     def _match(self, name: str, api_key: str, key_hash: str) -> None:
         if sha256(api_key) != key_hash:

@@ -10,7 +10,11 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import public_url
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Record, now
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
+    Record,
+    now,
+    stamp,
+)
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
 from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 
@@ -49,7 +53,7 @@ class ActionModule(Stage):
         for name, record, password in ready if not self.check else []:
             row = state["clients"][name]
             self._show(name, self.client(name, row), row, password)
-            store.save_record(dataclasses.replace(record, handed_over=now()))
+            store.save_record(dataclasses.replace(record, handed_over=stamp(now())))
         return {"changed": True, "shown": [name for name, _record, _password in ready]}
 
     def _show(self, name: str, client: dict[str, Any], row: Row, password: str) -> None:

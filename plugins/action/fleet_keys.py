@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
+import time
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
@@ -15,8 +17,12 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import (
     Account,
     Desired,
     Keys,
-    Record,
     reconcile,
+)
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record, now
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.retirement import (
+    Cap,
+    Retirement,
 )
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import Census
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State, difference
@@ -24,7 +30,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage
 
 class ActionModule(Stage):
     STAGE = "keys"
-    OPTIONS = ("state", "replace", "retire")
+    OPTIONS = ("state", "replace", "max_age_days", "undo", "retire", "grace", "quiet")
 
     def stage(self) -> dict[str, Any]:
         state: State = self.batch_state()
@@ -39,6 +45,10 @@ class ActionModule(Stage):
     def _reconcile(self, state: State, api: OpenRouter) -> dict[str, Any]:
         fleet = self.fleet()
         replace = select(fleet, self.option("replace") or "")
+        undo = select(fleet, self.option("undo") or "")
+        at = now()
+        days = float(self.option("max_age_days") or 0)
+        older_than = at - datetime.timedelta(days=days) if days else None
         broken = {error["client"] for error in self._vars.get("fleet_errors", [])}
         account = Account.read(api, self.config["name"])
         nobodys = account.clients() - set(fleet) - broken
@@ -54,8 +64,14 @@ class ActionModule(Stage):
             except FleetError as error:
                 rows[name] = _failed(name, error)
                 continue
-            wanted.append((_desired(name, fleet[name], row, name in replace), record))
-        keys = Keys(api, self._store, self.config["name"], account, self.check)
+            desired = dataclasses.replace(
+                _desired(name, fleet[name], row),
+                replace=name in replace,
+                older_than=older_than,
+                undo=name in undo,
+            )
+            wanted.append((desired, record))
+        keys = Keys(api, self._store, self.config["name"], account, self.check, at, self.openrouter)
         rows.update(reconcile(keys, wanted, lambda desired, error: _failed(desired.client, error)))
         if not self.check:
             for _desired_one, record in wanted:
@@ -83,8 +99,9 @@ class ActionModule(Stage):
                 seen,
                 key_hash=old.key_hash,
                 generation=old.generation,
-                attempt=old.attempt,
-                superseded=old.superseded,
+                attempts=old.attempts,
+                former=old.former,
+                remainder=old.remainder,
                 proven=old.proven,
                 models={**old.models, **in_effect},
             )
@@ -94,28 +111,40 @@ class ActionModule(Stage):
             news.update(failed=True, failure=error.failure())
 
     def _retire(self, state: State, api: OpenRouter) -> dict[str, Any]:
-        """Delete the keys that a newer one replaced, once that one is proven."""
+        """Disable the keys that a proven one replaced, and delete those that were long enough."""
+        fleet = self.fleet()
         found: dict[str, Row] = {}
+        waiting: list[Record] = []
         for name, row in state["clients"].items():
-            if row["failure"]:
-                continue
             try:
-                record = self._store.record(name)
-                if record is None or not record.superseded or not record.proven:
-                    continue
-                found[name] = {"changed": True}
-                if self.check:
-                    continue
-                for key_hash in record.superseded:
-                    api.delete_key(key_hash)
-                self._store.save_record(dataclasses.replace(record, superseded=[]))
+                record = None if row["failure"] else self._store.record(name)
             except FleetError as error:
                 found[name] = _failed(name, error)
+                continue
+            if record is not None and record.former:
+                waiting.append(record)
+        if waiting:
+            earlier = {key.hash: key for key in api.list_keys()}
+            if any(not former.since for record in waiting for former in record.former):
+                # A key that is at rest spends nothing meanwhile.
+                time.sleep(float(self.option("quiet", 0)))
+            live = Account.read(api, self.config["name"]).keys
+            retirement = Retirement(
+                api, self._store, float(self.option("grace", 0)), now(), self.check
+            )
+        for record in waiting:
+            client = fleet[record.client]
+            cap = Cap(client["spending_limit"], client["limit_reset"])
+            try:
+                keys = live.get(record.client, [])
+                found[record.client] = retirement.apply(record, cap, earlier, keys)
+            except FleetError as error:
+                found[record.client] = _failed(record.client, error)
         self.take(state, found)
         return self.result(state, found)
 
 
-def _desired(name: str, client: dict[str, Any], row: Row, replace: bool) -> Desired:
+def _desired(name: str, client: dict[str, Any], row: Row) -> Desired:
     return Desired(
         client=name,
         organization=client["organization"],
@@ -123,7 +152,6 @@ def _desired(name: str, client: dict[str, Any], row: Row, replace: bool) -> Desi
         limit=client["spending_limit"],
         limit_reset=client["limit_reset"],
         slugs=row.get("slugs", []),
-        replace=replace,
         held=row.get("held"),
     )
 

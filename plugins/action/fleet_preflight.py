@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.inventory.manager import InventoryManager, split_host_pattern
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError, FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog
@@ -31,7 +32,7 @@ _TODO = {
 
 class ActionModule(Stage):
     STAGE = "preflight"
-    OPTIONS = ("select",)
+    OPTIONS = ("select", "named")
 
     def stage(self) -> dict[str, Any]:
         errors = self._vars.get("fleet_errors", [])
@@ -67,6 +68,12 @@ class ActionModule(Stage):
         chosen = set(fleet)
         words = self.option("select")
         pattern = self._vars.get("ansible_limit")
+        if boolean(self.option("named", False)) and not words and pattern is None:
+            raise FleetError(
+                "this run says of nobody that it is about them",
+                "the command line",
+                "name clients with -e fleet_select=..., or everybody with --limit fleet",
+            )
         if words:
             chosen &= select(fleet, words, {error["client"] for error in errors})
         if pattern:

@@ -20,6 +20,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.key_proof imp
     Sold,
     prove,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import now
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import keep_tokens
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import digest
@@ -80,6 +81,12 @@ class ActionModule(Stage):
             )
         return secrets
 
+    def _cap(self, name: str, client: dict[str, Any]) -> float | None:
+        """What the key's cap has to be: less than was sold, where earlier keys spent some of it."""
+        record = self._store.record(name)
+        sold: float | None = client["spending_limit"]
+        return record.cap(sold, now()) if record else sold
+
     def _wanted(self) -> list[str]:
         # On the command line, `-e proof_chat=false` gives a text.
         return [gate for gate in ("chat", "fence") if boolean(self.option(gate))]
@@ -119,7 +126,7 @@ class ActionModule(Stage):
             sold = Sold(
                 client=name,
                 suspended=row["state"] == "suspended",
-                limit=client["spending_limit"],
+                limit=self._cap(name, client),
                 limit_reset=client["limit_reset"],
                 slugs=row["slugs"],
                 fence_model=row["fence_model"],

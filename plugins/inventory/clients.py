@@ -55,6 +55,12 @@ options:
       relative to this file.
     type: str
     default: state
+  journal:
+    description: >-
+      The directory with what was done to each client, one file per client that is only ever added
+      to (no secrets), relative to this file.
+    type: str
+    default: journal
   openrouter_url:
     description: The address of OpenRouter's API. Leave it alone unless you rehearse with a simulator.
     type: str
@@ -177,7 +183,7 @@ class InventoryModule(BaseInventoryPlugin):
         config = {name: options[name] for name in _OPTIONS}
         config["openrouter_url"] = config["openrouter_url"].rstrip("/")
         config.update(name=options["fleet"], file=path)
-        for name in ("clients", "plans", "secrets", "state"):
+        for name in ("clients", "plans", "secrets", "state", "journal"):
             config[name] = str(base / options[name])
         if config["image_archive"]:
             config["image_archive"] = os.path.normpath(base / config["image_archive"])

@@ -36,6 +36,26 @@ def write_atomically(path: str, data: bytes, mode: int, directory_mode: int = 0o
     _flush(directory)
 
 
+def append(path: str, offset: int, data: bytes, mode: int, directory_mode: int = 0o700) -> None:
+    """Write at the offset, leave nothing behind it, and flush. Makes missing directories.
+
+    :param offset: where the last whole record ends
+    :raises OSError: there may be a part of the data
+    """
+    directory = os.path.dirname(os.path.abspath(path))
+    _make(directory, directory_mode)
+    is_new = not os.path.exists(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.truncate(offset)
+        file.seek(offset)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        _flush(directory)
+
+
 def _make(directory: str, mode: int) -> None:
     """The directory and what is missing above it, each on the disk before the next."""
     if os.path.isdir(directory):

@@ -14,15 +14,33 @@ description:
     One bulk pass over the account: lists, compares, and creates or updates only what differs. Runs once for
     all servers of the batch, with the management key of E(OPENROUTER_MANAGEMENT_KEY).
   - >-
-    An attempt is written down before a key is created, and the secret is stored right after it.
+    An attempt is written down before a key is created, and the secret is stored right after it. A key of an
+    attempt that nobody has the secret of is disabled, and another is made.
 options:
   replace:
     description: Clients that get a new key although they have one, named like in the selection.
     type: raw
+  max_age_days:
+    description: Replace only keys that are older than that; 0 for all.
+    type: float
+    default: 0
+  undo:
+    description: Clients that go back to the key that was replaced last, named like in the selection.
+    type: raw
   retire:
-    description: Delete the keys that newer and proven ones replace, instead of reconciling.
+    description: >-
+      Disable the keys that newer and proven ones replace, and delete those that were disabled for long
+      enough, instead of reconciling.
     type: bool
     default: false
+  grace:
+    description: Seconds from the disabling of a key to its deletion.
+    type: float
+    default: 0
+  quiet:
+    description: Seconds for which a key must not have spent anything before it is disabled.
+    type: float
+    default: 0
 extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.full

@@ -21,6 +21,10 @@ options:
       Names of clients, C(plan_NAME) or servers, separated by commas or as a list. Empty for all.
       C(--limit) narrows it further.
     type: raw
+  named:
+    description: Whether to refuse a run that does not say whom it is about.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.read_only

@@ -16,7 +16,7 @@ from typing import Any
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog, in_effect
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import external_user
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Record
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 
 #: Addresses in a client's subnet: the network, the gateway, the instance, room to grow.

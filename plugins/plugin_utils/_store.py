@@ -5,8 +5,8 @@
 """What the operator keeps of each client.
 
 ``state/NAME.json`` is in clear: what compares, and what was assigned once. ``secrets/NAME.yml`` is
-an Ansible Vault file, so ``ansible-vault view`` shows it. Every write is atomic and flushed to the
-disk before the call returns.
+an Ansible Vault file, so ``ansible-vault view`` shows it. ``journal/NAME.jsonl`` says what was
+done. Every write is atomic and flushed to the disk before the call returns.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ from ansible.parsing.vault import (
 )
 from ansible_collections.mai.fleet.plugins.module_utils._atomic import write_atomically
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Attempt, Record
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
+    Record,
+    now,
+    stamp,
+)
+from ansible_collections.mai.fleet.plugins.plugin_utils._journal import Journal
 
 
 class Store:
@@ -43,6 +48,16 @@ class Store:
         self._secrets = Path(config["secrets"])
         self._state = Path(config["state"])
         self._vault = vault
+        self._journal = Journal(config["journal"])
+
+    # The journal
+
+    @property
+    def journal(self) -> Journal:
+        return self._journal
+
+    def note(self, client: str, what: str, result: str, **details: Any) -> None:
+        self._journal.add(client, stamp(now()), what, result, **details)
 
     # Records, in clear
 
@@ -50,9 +65,7 @@ class Store:
         """:raises FleetError: the file is there and is not a record"""
         path = self._state / f"{client}.json"
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            data["attempt"] = Attempt(**data["attempt"]) if data["attempt"] else None
-            record = Record(**data)
+            record = Record.read(json.loads(path.read_text(encoding="utf-8")))
             if record.client != client:
                 # It would be written back into that client's file.
                 raise ValueError(f"it is client {record.client}'s")

@@ -275,8 +275,30 @@ def test_a_key_is_replaced_when_asked(first: Run, fleet: Fleet) -> None:
     old = fleet.keys(LODZ)[0]["hash"]
     life = fleet.life(LODZ)
     fleet.site("-e", f"fleet_select={LODZ}", "-e", f"fleet_replace_keys={LODZ}")
-    (key,) = fleet.keys(LODZ)
-    assert key["hash"] != old
+    disabled = {key["hash"]: key["disabled"] for key in fleet.keys(LODZ)}
+    assert disabled.pop(old)
+    assert list(disabled.values()) == [False]
+    assert fleet.life(LODZ) == life
+    assert fleet.admin(LODZ).chat("openai/gpt-4o-mini").json()["choices"]
+    assert fleet.site().changed == 0
+    fleet.site("-e", "fleet_key_grace=0")
+    assert [key["hash"] for key in fleet.keys(LODZ)] == list(disabled)
+    assert fleet.site().changed == 0
+
+
+def test_keys_are_rotated_and_back(first: Run, fleet: Fleet) -> None:
+    """Each time the instance goes on with the other key, and is not restarted."""
+    old = fleet.keys(LODZ)[0]["hash"]
+    life = fleet.life(LODZ)
+    nobody = fleet.play("rotate")
+    assert nobody.status == 2 and "fleet_select" in nobody.output
+    rotated = fleet.play("rotate", "-e", f"fleet_select={LODZ}")
+    assert rotated.status == 0, rotated.output
+    assert {key["hash"]: key["disabled"] for key in fleet.keys(LODZ)}[old]
+    assert fleet.admin(LODZ).chat("openai/gpt-4o-mini").json()["choices"]
+    undone = fleet.play("rotate", "-e", f"fleet_select={LODZ}", "-e", "fleet_undo=true")
+    assert undone.status == 0, undone.output
+    assert [key["hash"] for key in fleet.keys(LODZ) if not key["disabled"]] == [old]
     assert fleet.life(LODZ) == life
     assert fleet.admin(LODZ).chat("openai/gpt-4o-mini").json()["choices"]
     assert fleet.site().changed == 0

@@ -11,7 +11,7 @@ response fields may appear at any time, so whatever is not named here is ignored
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ansible_collections.mai.fleet.plugins.module_utils._errors import (
@@ -35,7 +35,12 @@ _RESET = {"daily": "daily", "weekly": "weekly", "monthly": "monthly", "never": N
 
 @dataclass(frozen=True)
 class Key:
-    """A key as the management API shows it. Money is in USD; ``limit`` None is no cap."""
+    """A key as the management API shows it. Money is in USD; ``limit`` None is no cap.
+
+    :ivar usage: in all its life
+    :ivar spent: the same by window, with the words of ``limit_reset``
+    :ivar expires_at: empty when it never does, as ``last_used_at`` when it never was
+    """
 
     hash: str
     name: str
@@ -44,9 +49,14 @@ class Key:
     limit_remaining: float | None
     limit_reset: str
     usage: float
+    spent: dict[str, float] = field(default_factory=dict)
+    created_at: str = ""
+    expires_at: str = ""
+    last_used_at: str = ""
 
     @classmethod
     def read(cls, row: dict[str, Any]) -> Key:
+        usage = row.get("usage") or 0
         return cls(
             hash=row["hash"],
             name=row["name"],
@@ -54,7 +64,14 @@ class Key:
             limit=row["limit"],
             limit_remaining=row.get("limit_remaining"),
             limit_reset=row["limit_reset"] or "never",
-            usage=row.get("usage") or 0,
+            usage=usage,
+            spent={
+                "never": usage,
+                **{reset: row.get(f"usage_{reset}") or 0 for reset in _RESET if reset != "never"},
+            },
+            created_at=row.get("created_at") or "",
+            expires_at=row.get("expires_at") or "",
+            last_used_at=row.get("last_used_at") or "",
         )
 
 
@@ -117,10 +134,14 @@ class OpenRouter:
     # Keys
 
     def list_keys(self) -> list[Key]:
-        """All keys of the default workspace, also the disabled ones. Ours never expire."""
+        """All keys of the default workspace, also those that are disabled or expired."""
         keys: list[Key] = []
         while True:
-            query = {"include_disabled": "true", "offset": len(keys)}
+            query = {
+                "include_disabled": "true",
+                "include_expired": "true",
+                "offset": len(keys),
+            }
             page = self._get("/keys", lambda answer: list(map(Key.read, answer["data"])), query)
             keys += page
             # There is no total: a page that is not full is the last one.
@@ -133,13 +154,17 @@ class OpenRouter:
         except NotFound:
             return None
 
-    def create_key(self, name: str, limit: float | None, limit_reset: str) -> tuple[Key, str]:
+    def create_key(
+        self, name: str, limit: float | None, limit_reset: str, expires_at: str = ""
+    ) -> tuple[Key, str]:
         """The new key and its secret, which is shown this once and never again.
 
         The call is not idempotent: after a lost answer the key may exist. Once there is a secret,
         nothing else about the answer can make this raise.
         """
         body = {"name": name, "limit": limit, "limit_reset": _RESET[limit_reset]}
+        if expires_at:
+            body["expires_at"] = expires_at
         answer = self._http.post("/keys", body)
         answer = answer if isinstance(answer, dict) else {}
         shown = answer["data"] if isinstance(answer.get("data"), dict) else {}

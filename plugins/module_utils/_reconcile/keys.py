@@ -7,16 +7,21 @@
 OpenRouter shows a secret once and has no idempotent create. So the order of the steps is what
 keeps a key from being lost: an attempt is on disk before the create, the secret right after it,
 and the key's name says which fleet, client and attempt it belongs to.
+
+A run may end between any two of these steps. The next one finds what there is: a key whose secret
+is stored is the client's; a key of an attempt whose secret nobody has is an orphan, and disabled.
+Whatever else bears the client's name is an error, never a guess.
 """
 
 from __future__ import annotations
 
 import datetime
 import secrets as random
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import (
     Guardrail,
@@ -35,60 +40,34 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
     guardrail_client,
     guardrail_name,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import (
+    remainder,
+    spent_before,
+    window_end,
+)
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import (
+    Changes,
+    fingerprint_of,
+)
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
+    ATTEMPT_LIFE,
+    Attempt,
+    Former,
+    KeyStore,
+    Record,
+    Remainder,
+    Why,
+    chosen,
+    is_api_key,
+    stamp,
+    succeeded,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 
 _WRITERS = 4
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A create that was about to be sent. Kept until its secret is stored."""
-
-    name: str
-    at: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is remembered of a client, in clear. Frozen: a change is a new record.
-
-    :ivar slot: the client's number on its server; its port and subnet follow from it
-    :ivar key_hash: SHA-256 of the current key's secret, empty when no secret is stored
-    :ivar superseded: hashes of keys that a newer one replaces, deleted once that one is proven
-    :ivar models: canonical slugs by id of every model that was ever in effect
-    :ivar proven: digest of what all gates passed for, empty when that is not known
-    :ivar handed_over: when the first password was shown, empty when it never was
-    """
-
-    client: str
-    server: str
-    organization: str
-    external_user: str
-    schema: int = 1
-    domain: str = ""
-    slot: int = 0
-    port: int = 0
-    generation: int = 0
-    key_hash: str = ""
-    attempt: Attempt | None = None
-    superseded: list[str] = field(default_factory=list)
-    models: dict[str, str] = field(default_factory=dict)
-    state: str = "present"
-    proven: str = ""
-    handed_over: str = ""
-
-
-class KeyStore(Protocol):
-    """Where records and secrets are kept. A write is on the disk when it returns.
-
-    All of it raises FleetError, and a write that raises has changed nothing.
-    """
-
-    def save_record(self, record: Record) -> None: ...
-
-    def secrets(self, client: str) -> dict[str, str]: ...
-
-    def save_secrets(self, client: str, secrets: Mapping[str, str]) -> None: ...
+#: Seconds in which OpenRouter may go on taking a key that was disabled, and between two looks.
+_PATIENCE = 10.0
+_PAUSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -100,6 +79,8 @@ class Desired:
     :ivar slugs: canonical, with variants. Empty when the catalog has none of the client's models
         any more: then its guardrail stays as it is
     :ivar replace: make a new key even though there is one
+    :ivar older_than: make it only if the one that there is was made before
+    :ivar undo: go back to the key before this one
     :ivar held: hash of the secret that is stored, empty when none is; None: as the record says
     """
 
@@ -110,6 +91,8 @@ class Desired:
     limit_reset: str
     slugs: list[str]
     replace: bool = False
+    older_than: datetime.datetime | None = None
+    undo: bool = False
     held: str | None = None
 
     @property
@@ -154,13 +137,26 @@ class Keys:
     """Reconciles clients one by one; :func:`reconcile` does many at once."""
 
     def __init__(
-        self, api: OpenRouter, store: KeyStore, fleet: str, account: Account, check: bool
+        self,
+        api: OpenRouter,
+        store: KeyStore,
+        fleet: str,
+        account: Account,
+        check: bool,
+        at: datetime.datetime,
+        with_key: Callable[[str], OpenRouter],
     ) -> None:
+        """:param at: the time that counts as now
+
+        :param with_key: OpenRouter as it is asked with a client's own key
+        """
         self._api = api
         self._store = store
         self._fleet = fleet
         self._account = account
         self._check = check
+        self._at = at
+        self._with_key = with_key
 
     def apply(self, desired: Desired, record: Record) -> Row:
         """:raises FleetError: what stopped this client; every step before it is on disk"""
@@ -169,21 +165,29 @@ class Keys:
         guardrail = self._account.guardrails.get(desired.client)
         if desired.state == "absent":
             return self._absent(record, live, current, guardrail)
+        if desired.undo:
+            current = self._predecessor(record, live)
+        desired = replace(desired, replace=_replaces(desired, record, current, live))
         kept = None if desired.replace else current
         others = [key for key in live if key is not kept]
+        left = _remainder(desired, record, others, self._at)
+        if left is not None:
+            desired = replace(desired, limit=left.limit)
         if desired.suspended and not self._check:
             self._suspend(desired, kept, others)
-        warnings = self._doubts(desired, record, live, current)
+        orphans = self._orphans(desired, record, current, others)
+        self._doubt(desired, record, current, others, orphans)
         if guardrail is None and not desired.slugs:
             raise FleetError(
                 "no model of this client is left at OpenRouter, so there is nothing to allow",
                 f"client {desired.client}",
                 "give the client or its plan other models",
             )
-        if current is not None and current.hash != record.key_hash:
-            record = self._adopt(record, current)
+        warnings = []
+        if current is not None and current.hash != record.key_hash and not desired.undo:
             warnings.append(f"the record did not know the key that is stored, {current.name}")
-        older = [key for key in others if desired.replace or key.hash in record.superseded]
+        remembered = replace(self._remember(record, current, live, orphans), remainder=left)
+        older = [key for key in others if key not in orphans]
         before = self._view(desired, current, guardrail, others)
         after = {
             "key": before["key"] if kept else "a new key",
@@ -193,33 +197,148 @@ class Keys:
             "models": sorted(set(desired.slugs)) or before["models"],
             "fenced": True,
         }
-        changed = before != after
-        if changed and not self._check:
-            after["key"] = self._change(desired, record, kept, guardrail, older)
+        changed = before != after or bool(orphans) or desired.undo
+        if not self._check:
+            if remembered != record:
+                self._store.save_record(remembered)
+            self._disable(remembered, others)
+            if before != after:
+                after["key"] = self._change(desired, remembered, kept, guardrail, older)
+        warnings += [
+            f"the key {key.name} was made by a run that ended before it had the secret: it is "
+            "disabled, and deleted later"
+            for key in orphans
+        ]
         return {"changed": changed, "before": before, "after": after, "warnings": warnings}
 
     def _current(self, desired: Desired, record: Record, live: list[Key]) -> Key | None:
         """The living key whose secret is stored."""
+        if desired.held is None and record.attempts:
+            # A run may have ended between storing a secret and writing down whose it is.
+            attempted = {attempt.name for attempt in record.attempts}
+            stored = self._stored(desired.client, live)
+            if stored is not None and stored.name in attempted:
+                return stored
         held = record.key_hash if desired.held is None else desired.held
         found = _by_hash(live, held)
-        if found is None and live:
-            # The record was lost, or a run ended between storing the secret and writing it down.
-            found = _by_hash(live, sha256(self._store.secrets(desired.client).get("api_key", "")))
-        return found
+        # Else the record was lost.
+        return self._stored(desired.client, live) if found is None and live else found
 
-    def _adopt(self, record: Record, key: Key) -> Record:
-        mark = KeyName.parse(key.name)
-        adopted = replace(
+    def _stored(self, client: str, live: list[Key]) -> Key | None:
+        return _by_hash(live, sha256(self._store.secrets(client).get("api_key", "")))
+
+    def _predecessor(self, record: Record, live: list[Key]) -> Key:
+        """The key that the current one replaced last, as long as it can be had back.
+
+        :raises FleetError: there is none
+        """
+        secrets = self._store.secrets(record.client)
+        for former in reversed(record.former):
+            key = _by_hash(live, former.hash)
+            if former.why is Why.REPLACED and key and chosen(secrets, key.hash):
+                return key
+        raise FleetError(
+            "there is no key to go back to: none was replaced, or it is deleted already",
+            f"client {record.client}",
+            "leave this client out, or give it a new key",
+        )
+
+    def _orphans(
+        self, desired: Desired, record: Record, current: Key | None, others: list[Key]
+    ) -> list[Key]:
+        """Keys of our attempts that were never delivered.
+
+        :raises FleetError: one was used, so somebody has its secret
+        """
+        attempts = {attempt.name: attempt for attempt in record.attempts}
+        orphans = []
+        for key in others:
+            attempt = attempts.get(key.name)
+            if attempt is None or key is current or record.former_key(key.hash):
+                continue
+            if (key.usage or key.last_used_at) and not desired.replace:
+                raise FleetError(
+                    f"the run of {attempt.at} ended while it made the key {key.name}; its secret "
+                    "was never delivered, and yet the key was used",
+                    f"client {desired.client}",
+                    f"find out who has it; then {_to_replace(desired.client)}",
+                )
+            orphans.append(key)
+        return orphans
+
+    def _doubt(
+        self,
+        desired: Desired,
+        record: Record,
+        current: Key | None,
+        others: list[Key],
+        orphans: list[Key],
+    ) -> None:
+        """:raises FleetError: there are keys of this client that nobody knows"""
+        if desired.replace:
+            return
+        where = f"client {desired.client}"
+        todo = _to_replace(desired.client)
+        known = {former.hash for former in record.former} | {key.hash for key in orphans}
+        if current is not None:
+            # The record's key gave way to the one whose secret is there.
+            known |= {current.hash, record.key_hash}
+        strays = [key.name for key in others if key.hash not in known]
+        if strays and current is None:
+            raise FleetError(
+                f"the key {', '.join(strays)} exists at OpenRouter, but its secret is neither in "
+                "the store nor on the server",
+                where,
+                todo,
+            )
+        if strays:
+            raise FleetError(
+                f"another key of this client is alive at OpenRouter: {', '.join(strays)}",
+                where,
+                f"delete it there if nobody uses it; else {todo}",
+            )
+        if current is None and record.key_hash and self._api.key(record.key_hash):
+            raise FleetError(
+                f"the key {fingerprint_of(record.key_hash)} exists at OpenRouter, but is not "
+                "listed among the keys of the default workspace",
+                where,
+                f"if it was moved to another workspace, move it back; else run again; {todo}",
+            )
+
+    def _remember(
+        self, record: Record, current: Key | None, live: list[Key], orphans: list[Key]
+    ) -> Record:
+        """The record with what was found: the current key, and keys of runs that were cut off."""
+        former = [one for one in record.former if current is None or one.hash != current.hash]
+        former += [Former(key.hash, key.name, Why.ORPHAN, stamp(self._at)) for key in orphans]
+        found = {key.name for key in live}
+        oldest = stamp(self._at - ATTEMPT_LIFE)
+        attempts = [
+            attempt
+            for attempt in record.attempts
+            if attempt.name not in found and attempt.at > oldest
+        ]
+        record = replace(record, former=former, attempts=attempts)
+        if current is None or current.hash == record.key_hash:
+            return record
+        mark = KeyName.parse(current.name)
+        replaced = _by_hash(live, record.key_hash)
+        if replaced is not None:
+            former = [*former, Former(replaced.hash, replaced.name, Why.REPLACED)]
+        return replace(
             record,
-            key_hash=key.hash,
+            key_hash=current.hash,
             generation=mark.generation if mark else record.generation,
-            attempt=None,
-            superseded=[other for other in record.superseded if other != key.hash],
+            former=former,
             proven="",
         )
-        if not self._check:
-            self._store.save_record(adopted)
-        return adopted
+
+    def _disable(self, record: Record, others: list[Key]) -> None:
+        """What was disabled once stays so, and orphans are."""
+        for key in others:
+            former = record.former_key(key.hash)
+            if former and former.since and not key.disabled:
+                self._changes(record.client).update_key(key.hash, {"disabled": True})
 
     def _view(
         self, desired: Desired, key: Key | None, guardrail: Guardrail | None, others: list[Key]
@@ -236,36 +355,6 @@ class Keys:
             "models": None if allowed is None else sorted(set(allowed)),
             "fenced": fenced,
         }
-
-    def _doubts(
-        self, desired: Desired, record: Record, live: list[Key], current: Key | None
-    ) -> list[str]:
-        """Keys of ours that are not the current one: never replaced or removed in silence."""
-        if desired.replace:
-            return []
-        where = f"client {desired.client}"
-        todo = (
-            f"to replace it: ansible-playbook mai.fleet.site -e fleet_select={desired.client} "
-            f"-e fleet_replace_keys={desired.client}"
-        )
-        strays = [key for key in live if key is not current and key.hash not in record.superseded]
-        names = ", ".join(key.name for key in strays)
-        if current is None and strays:
-            lost = "its secret is neither in the store nor on the server"
-            attempt = record.attempt
-            if attempt and attempt.name in [key.name for key in strays]:
-                lost += f"; the run of {attempt.at} ended while it made this key"
-            raise FleetError(f"the key {names} exists at OpenRouter, but {lost}", where, todo)
-        if current is None and record.key_hash and self._api.key(record.key_hash):
-            raise FleetError(
-                f"the key {fingerprint_of(record.key_hash)} exists at OpenRouter, but is not "
-                "listed among the keys of the default workspace",
-                where,
-                f"if it was moved to another workspace, move it back; else run again; {todo}",
-            )
-        if strays:
-            return [f"another key of this client is alive at OpenRouter: {names}; delete it there"]
-        return []
 
     def _change(
         self,
@@ -284,19 +373,22 @@ class Keys:
             guardrail = self._fence(desired, guardrail)
             key = current
         if self._account.assignments.get(key.hash) != guardrail.id:
-            self._api.assign(guardrail.id, key.hash)
+            self._changes(desired.client).assign(guardrail, key.hash)
         if not (current and desired.suspended):
             self._settle(key, desired)
         return fingerprint_of(key.hash)
+
+    def _changes(self, client: str) -> Changes:
+        return Changes(self._api, self._store, client)
 
     def _fence(self, desired: Desired, guardrail: Guardrail | None) -> Guardrail:
         slugs = list(dict.fromkeys(desired.slugs))
         if guardrail is None:
             text = f"mai.fleet {self._fleet}: {desired.organization}"[:1000]
             name = guardrail_name(self._fleet, desired.client)
-            return self._api.create_guardrail(name, text, slugs)
+            return self._changes(desired.client).create_guardrail(name, text, slugs)
         if slugs and set(guardrail.allowed_models or ()) != set(slugs):
-            self._api.update_guardrail(guardrail.id, slugs)
+            self._changes(desired.client).update_guardrail(guardrail, slugs)
         return guardrail
 
     def _suspend(self, desired: Desired, kept: Key | None, others: list[Key]) -> None:
@@ -306,58 +398,78 @@ class Keys:
         """
         for key in others:
             if not key.disabled:
-                self._api.update_key(key.hash, {"disabled": True})
+                self._changes(desired.client).update_key(key.hash, {"disabled": True})
         if kept is not None:
             self._settle(kept, desired)
 
     def _settle(self, key: Key, desired: Desired) -> None:
-        changes: dict[str, Any] = {}
+        wanted: dict[str, Any] = {}
         if key.limit != desired.limit:
-            changes["limit"] = desired.limit
+            wanted["limit"] = desired.limit
         if _reset(key) != desired.reset:
-            changes["limit_reset"] = desired.reset
+            wanted["limit_reset"] = desired.reset
         if key.disabled != desired.suspended:
-            changes["disabled"] = desired.suspended
-        if changes:
-            self._api.update_key(key.hash, changes)
+            wanted["disabled"] = desired.suspended
+        if wanted:
+            self._changes(desired.client).update_key(key.hash, wanted)
 
     def _attempt(self, record: Record, older: list[Key]) -> tuple[KeyName, Record]:
         """A name and the record with it, on disk. Nothing is created unless all can be stored."""
-        known = [KeyName.parse(key.name) for key in older]
-        newest = max([record.generation, *(name.generation for name in known if name)])
-        name = KeyName(self._fleet, record.client, newest + 1, random.token_hex(4))
-        attempted = replace(record, attempt=Attempt(str(name), now()))
-        self._store.save_record(attempted)
+        known = [key.name for key in older]
+        known += [attempt.name for attempt in record.attempts]
+        known += [former.name for former in record.former]
+        marks = [KeyName.parse(name) for name in known]
+        generation = max([record.generation, *(mark.generation for mark in marks if mark)]) + 1
+        name = KeyName(self._fleet, record.client, generation, random.token_hex(4))
+        attempts = [*record.attempts, Attempt(str(name), stamp(self._at))]
+        record = replace(record, attempts=attempts)
+        self._store.save_record(record)
         self._store.save_secrets(record.client, self._store.secrets(record.client))
-        return name, attempted
+        return name, record
 
     def _create(self, desired: Desired, name: KeyName, record: Record, older: list[Key]) -> Key:
         """The attempt that is on disk is made now."""
         secrets = self._store.secrets(desired.client)
-        key, secret = self._api.create_key(str(name), desired.limit, desired.reset)
+        changes = self._changes(desired.client)
+        done = replace(record, attempts=[one for one in record.attempts if one.name != str(name)])
         try:
-            self._store.save_secrets(desired.client, {**secrets, "api_key": secret})
+            key, secret = changes.create_key(str(name), desired.limit, desired.reset)
+        except ApiError as error:
+            if 400 <= error.status < 500 and error.status != 408:
+                # It was refused, so there is no key that could show up later.
+                self._store.save_record(done)
+            raise
+        try:
+            self._store.save_secrets(desired.client, succeeded(secrets, secret))
         except FleetError as error:
-            # Nobody can use a key whose secret is gone.
+            # Nobody can use a key whose secret is gone. A journal has no more room than the store.
             try:
                 self._api.delete_key(key.hash)
             except FleetError:
                 error.todo += f"; delete the key {name} at OpenRouter, its secret is lost"
             raise
+        changes.key_created(key)
         if sha256(secret) != key.hash:
             raise FleetError(
                 "OpenRouter's hash of the new key is not the SHA-256 of its secret",
                 f"key {name}",
                 "the secret is stored; do not go on before this is understood",
             )
-        replaced = {record.key_hash} - {""} if desired.replace else set()
+        older_names = {other.hash: other.name for other in older}
+        if desired.replace and record.key_hash:
+            # Also one that is not listed, because somebody moved it to another workspace.
+            older_names.setdefault(record.key_hash, "")
+        replaced = [
+            Former(other, older_name, Why.REPLACED)
+            for other, older_name in older_names.items()
+            if not record.former_key(other)
+        ]
         self._store.save_record(
             replace(
-                record,
+                done,
                 key_hash=key.hash,
                 generation=name.generation,
-                attempt=None,
-                superseded=sorted({*record.superseded, *replaced, *(key.hash for key in older)}),
+                former=[*record.former, *replaced],
                 proven="",
             )
         )
@@ -368,14 +480,21 @@ class Keys:
     ) -> Row:
         nothing = Desired(record.client, record.organization, "absent", None, "never", [])
         if not self._check:
-            for key in live:
-                self._api.delete_key(key.hash)
-            if guardrail is not None:
-                self._api.delete_guardrail(guardrail.id)
+            changes = self._changes(record.client)
             secrets = self._store.secrets(record.client)
-            if secrets.pop("api_key", None):
-                self._store.save_secrets(record.client, secrets)
-            gone = replace(record, key_hash="", attempt=None, superseded=[], proven="")
+            for key in live:
+                if not key.disabled:
+                    changes.update_key(key.hash, {"disabled": True})
+            if current is not None:
+                self._prove_refused(record.client, current, chosen(secrets, current.hash))
+            for key in live:
+                changes.delete_key(key.hash)
+            if guardrail is not None:
+                changes.delete_guardrail(guardrail)
+            kept = {name: secret for name, secret in secrets.items() if not is_api_key(name)}
+            if kept != secrets:
+                self._store.save_secrets(record.client, kept)
+            gone = replace(record, key_hash="", attempts=[], former=[], proven="")
             if gone != record:
                 self._store.save_record(gone)
         return {
@@ -384,6 +503,27 @@ class Keys:
             "after": self._view(nothing, None, None, []),
             "warnings": [],
         }
+
+    def _prove_refused(self, client: str, key: Key, secrets: Mapping[str, str]) -> None:
+        """Make sure that the key, which is disabled, is of no use to anybody.
+
+        :raises FleetError: it works still
+        """
+        api = self._with_key(secrets["api_key"])
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                api.current_key()
+            except Unauthorized:
+                break
+            if time.monotonic() >= deadline:
+                raise FleetError(
+                    f"the key {key.name} is disabled, and OpenRouter takes it still",
+                    f"client {client}",
+                    "run again: it is deleted when it is refused",
+                )
+            time.sleep(_PAUSE)
+        self._store.note(client, "prove refused", "done", key=fingerprint_of(key.hash))
 
 
 def reconcile(
@@ -424,13 +564,55 @@ def _concerns_all(error: FleetError) -> bool:
     return out_of_credit or isinstance(error, (Unauthorized, RateLimited))
 
 
+def _replaces(desired: Desired, record: Record, current: Key | None, live: list[Key]) -> bool:
+    """Whether a new key is to be made in place of one. A replacement that was begun is finished."""
+    if current is None or not desired.replace:
+        return desired.replace
+    if desired.older_than and made_at(current) >= desired.older_than:
+        return False
+    enabled: Collection[str] = {key.hash for key in live if not key.disabled}
+    begun = any(
+        former.why is Why.REPLACED and not former.since and former.hash in enabled
+        for former in record.former
+    )
+    return not begun
+
+
+def _remainder(
+    desired: Desired, record: Record, others: list[Key], at: datetime.datetime
+) -> Remainder | None:
+    """What is left of the cap after what former keys have spent of it. None: they spent nothing."""
+    spent = spent_before(record.former, others, desired.reset, at)
+    if desired.limit is None or not spent:
+        return None
+    end = window_end(desired.reset, at)
+    return Remainder(remainder(desired.limit, spent), stamp(end) if end else "")
+
+
+def made_at(key: Key) -> datetime.datetime:
+    """When OpenRouter made the key.
+
+    :raises FleetError: it does not say
+    """
+    try:
+        return datetime.datetime.fromisoformat(key.created_at.replace("Z", "+00:00"))
+    except ValueError:
+        raise FleetError(
+            f"OpenRouter does not say when the key {key.name} was made: {key.created_at!r}",
+            "GET /keys",
+            "name the client itself, instead of an age",
+        ) from None
+
+
+def _to_replace(client: str) -> str:
+    return (
+        f"to replace it: ansible-playbook mai.fleet.site -e fleet_select={client} "
+        f"-e fleet_replace_keys={client}"
+    )
+
+
 def _by_hash(keys: list[Key], key_hash: str) -> Key | None:
     return next((key for key in keys if key.hash == key_hash), None)
-
-
-def fingerprint_of(key_hash: str) -> str:
-    """The fingerprint of a secret of which only OpenRouter's hash is known."""
-    return f"sha256:{key_hash[:12]}"
 
 
 def _limit(key: Key | None) -> float | str | None:
@@ -444,8 +626,3 @@ def _reset(key: Key | None) -> str | None:
     if key is None:
         return None
     return "never" if key.limit is None else key.limit_reset
-
-
-def now() -> str:
-    """The time as records have it, in UTC."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -39,7 +39,7 @@ def report(state: Path, **fields: Any) -> Report:
     assert not problems
     action: Report = object.__new__(Report)
     action._loader = DataLoader()
-    action._vars = {"fleet_config": {"secrets": str(state), "state": str(state)}}
+    action._vars = {"fleet_config": dict.fromkeys(("secrets", "state", "journal"), str(state))}
     action._raw_vars = {"web1": {"fleet_clients": {"acme": client}}}
     return action
 

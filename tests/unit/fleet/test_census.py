@@ -14,7 +14,7 @@ from ansible.parsing.vault import VaultLib
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import external_user
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Record
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import (
     Census,
     digest,
@@ -33,6 +33,7 @@ class Fleet:
             "file": "fleet.yml",
             "secrets": str(folder / "secrets"),
             "state": str(folder / "state"),
+            "journal": str(folder / "journal"),
             "first_port": 18000,
             "subnets": "10.201.0.0/16",
         }

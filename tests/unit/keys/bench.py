@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 import resource
 from collections.abc import Callable, Iterator
@@ -21,9 +22,9 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import (
     Account,
     Desired,
     Keys,
-    Record,
     reconcile,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
 from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 from simulator.engine import Incoming
@@ -84,8 +85,13 @@ class Bench:
         self.store = Store(self.directories, vault())
 
     @property
+    def now(self) -> datetime.datetime:
+        """The time at OpenRouter."""
+        return datetime.datetime.fromtimestamp(self.simulator.state["now"], datetime.UTC)
+
+    @property
     def directories(self) -> dict[str, str]:
-        return {"secrets": str(self.folder / "secrets"), "state": str(self.folder / "state")}
+        return {name: str(self.folder / name) for name in ("secrets", "state", "journal")}
 
     def api(self, key: str | None = None) -> OpenRouter:
         http = Controller(self.simulator.url, key or self.simulator.management_key, backoff=0.01)
@@ -100,7 +106,9 @@ class Bench:
     ) -> dict[str, Row]:
         """One reconcile of these clients: what a run of the keys stage does."""
         api = self.api()
-        keys = Keys(api, store or self.store, fleet, Account.read(api, fleet), check)
+        keys = Keys(
+            api, store or self.store, fleet, Account.read(api, fleet), check, self.now, self.api
+        )
         pairs = [(one, self.record(one.client)) for one in wanted]
         return reconcile(keys, pairs, _failed)
 

@@ -24,7 +24,7 @@ from ansible.playbook.task import Task
 from ansible.plugins.loader import connection_loader
 from ansible.template import Templar
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import resolve
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Record
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage, merge
 from unit.keys.bench import FLEET, GPT, MINI, Bench, Row
 
@@ -116,11 +116,13 @@ class Stages:
             self.once("fleet_keys", check=check, retire=True)
         return any(result["changed"] for result in self.results)
 
-    def keys(self, *, check: bool = False, replace: str = "") -> None:
+    def keys(
+        self, *, check: bool = False, replace: str = "", undo: str = "", max_age_days: float = 0
+    ) -> None:
         """What the roles preflight and keys do."""
         self.once("fleet_preflight", check=check, select="")
         self.everywhere("fleet_recover", check=check)
-        self.once("fleet_keys", check=check, replace=replace)
+        self.once("fleet_keys", check=check, replace=replace, undo=undo, max_age_days=max_age_days)
 
     def prove(self, *, check: bool = False, **options: Any) -> None:
         """What the role proof does."""

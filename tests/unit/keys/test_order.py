@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Record
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 from simulator.simulator import Simulator
@@ -32,9 +32,12 @@ def known(bench: Bench) -> Bench:
 
 def healed(bench: Bench, generation: int = 1) -> None:
     """The client has one key, its secret is stored, it is fenced, and there is nothing to do."""
-    key, record = bench.living()[-1], bench.record("acme")
+    record = bench.record("acme")
+    (key,) = [key for key in bench.living() if not key["disabled"]]
     assert sha256(bench.secret() or "") == key["hash"] == record.key_hash
-    assert (record.generation, record.attempt) == (generation, None)
+    assert record.generation == generation
+    # An attempt is remembered as long as its key may show up.
+    assert not {one.name for one in record.attempts} & {key["name"] for key in bench.living()}
     assert key["guardrail_id"] == bench.guardrail()["id"]
     assert bench.store.secrets("acme")["admin_password"] == "kept"
     assert not bench.one(desired())["changed"]
@@ -50,10 +53,10 @@ def test_the_attempt_is_on_the_disk_before_anything_is_made(known: Bench) -> Non
     def look() -> None:
         record = Store(known.directories, vault()).record("acme")
         assert record is not None
-        assert record.attempt is not None
+        assert len(record.attempts) == 1
         assert (record.key_hash, record.generation) == ("", 0)
         assert Store(known.directories, vault()).secrets("acme") == {"admin_password": "kept"}
-        seen.append(record.attempt.name)
+        seen.append(record.attempts[0].name)
 
     with known.watching("POST", "/guardrails", look), known.watching("POST", "/keys", look):
         known.one(desired())
@@ -68,7 +71,7 @@ def test_the_secret_is_on_the_disk_before_anything_else_is_asked(known: Bench) -
         record = store.record("acme")
         assert record is not None
         assert sha256(store.secrets("acme")["api_key"]) == known.key()["hash"] == record.key_hash
-        assert record.attempt is None
+        assert record.attempts == []
         assert record.generation == 1
         looks.append("seen")
 
@@ -129,7 +132,7 @@ def test_a_disk_that_is_full_before(known: Bench, room: int, where: str) -> None
     assert "make room" in failure["todo"]
     assert known.writes() == []
     known.one(desired())
-    healed(known)
+    healed(known, generation=known.record("acme").generation)
 
 
 class NoRoom:
@@ -158,7 +161,7 @@ def test_a_disk_that_is_full_after_leaves_no_key(known: Bench) -> None:
     assert known.living() == []
     assert known.store.secrets("acme") == before
     known.one(desired())
-    healed(known)
+    healed(known, generation=known.record("acme").generation)
 
 
 def test_a_disk_that_is_full_after_and_a_key_that_cannot_be_taken_back(
@@ -221,21 +224,18 @@ def test_a_create_that_fails(
     failure = known.failure(desired())
     assert failure["where"] == f"POST {simulator.url}/keys"
     assert len(known.living()) == made
-    attempt = known.record("acme").attempt
-    assert attempt is not None
+    refused = fault.get("status") in (400, 403)
+    assert len(known.record("acme").attempts) == (0 if refused else 1)
+    row = known.one(desired())
     if not made:
-        known.one(desired())
-        healed(known)
+        healed(known, generation=1 if refused else 2)
         return
-    # A key that nobody has the secret of is recognised by its name, and replaced on demand only.
-    orphan = known.key()
-    assert orphan["name"] == attempt.name
-    failure = known.failure(desired())
-    assert attempt.name in failure["what"]
-    assert f"the run of {attempt.at} ended while it made this key" in failure["what"]
-    assert len(known.living()) == 1
-    known.one(desired(replace=True))
-    assert known.record("acme").superseded == [orphan["hash"]]
+    # A key that nobody has the secret of is recognised by its name, disabled and replaced.
+    orphan = known.living()[0]
+    (former,) = known.record("acme").former
+    assert (former.hash, former.why.value) == (orphan["hash"], "orphan")
+    assert orphan["disabled"] and former.since
+    assert orphan["name"] in row["warnings"][0]
     healed(known, generation=2)
 
 
@@ -247,12 +247,14 @@ def test_a_replacement_whose_answer_is_lost(known: Bench, simulator: Simulator) 
     known.failure(desired(replace=True))
     current, orphan = known.living()
     row = known.one(desired())
-    assert (row["changed"], known.store.secrets("acme")) == (False, before)
+    assert known.store.secrets("acme") == before
     assert orphan["name"] in row["warnings"][0]
+    assert [key["disabled"] for key in known.living()] == [False, True]
+    healed(known)
     known.one(desired(replace=True))
-    record = known.record("acme")
-    assert sorted(record.superseded) == sorted([current["hash"], orphan["hash"]])
-    healed(known, generation=3)
+    former = {one.hash: one.why.value for one in known.record("acme").former}
+    assert former == {current["hash"]: "replaced", orphan["hash"]: "orphan"}
+    assert known.record("acme").generation == 3
 
 
 @pytest.mark.parametrize("fault", [{"cut": "before"}, {"cut": "after"}, {"status": 500}], ids=repr)
@@ -264,7 +266,7 @@ def test_a_fence_that_fails_is_put_up_by_the_next_run(
     known.failure(desired())
     known.one(desired())
     assert len(known.living()) == 1
-    healed(known)
+    healed(known, generation=known.record("acme").generation)
 
 
 def test_429_on_the_create_is_waited_for(known: Bench, simulator: Simulator) -> None:
@@ -310,29 +312,30 @@ class Dying:
         self._count()
         self._store.save_secrets(client, secrets)
 
+    def note(self, client: str, what: str, result: str, **details: Any) -> None:
+        self._count()
+        self._store.note(client, what, result, **details)
+
     def _count(self) -> None:
         if not self._left:
             raise Killed
         self._left -= 1
 
 
-@pytest.mark.parametrize("calls", range(6))
+@pytest.mark.parametrize("calls", range(9))
 def test_a_death_between_any_two_steps_loses_no_key_silently(known: Bench, calls: int) -> None:
-    """The steps: attempt, secrets read and written and read, POST, secret stored, record."""
+    """The steps: attempt, secrets read and written, guardrail made and noted, secrets read, POST,
+    secret stored, create noted, record, and the fence noted.
+    """
     with pytest.raises(Killed):
         known.run(desired(), store=Dying(known.store, calls))
     stored, made = known.secret(), known.living()
-    row = known.run(desired())["acme"]
-    if made and not stored:
-        assert calls == 4
-        assert "ended while it made this key" in row["failure"]["what"]
-        assert known.living() == made
-        known.one(desired(replace=True))
-        healed(known, generation=2)
-    else:
-        assert not row.get("failed")
-        assert len(known.living()) == 1
-        healed(known)
+    attempted = len(known.record("acme").attempts)
+    known.one(desired())
+    lost = bool(made and not stored)
+    assert lost == (calls == 5)
+    assert len(known.living()) == 1 + lost
+    healed(known, generation=1 if stored or not attempted else 2)
 
 
 CHILD = """
@@ -361,15 +364,11 @@ def test_a_process_that_is_killed(known: Bench, simulator: Simulator, path: str)
     with known.watching("POST", path, kill):
         process.wait(timeout=30)
     assert dead == [-signal.SIGKILL]
-    row = known.run(desired())["acme"]
-    assert len(known.living()) == 1
-    if path == "/keys":
-        assert "ended while it made this key" in row["failure"]["what"]
-        known.one(desired(replace=True))
-        healed(known, generation=2)
-    else:
-        assert not row["changed"]
-        healed(known)
+    row = known.one(desired())
+    lost = path == "/keys"
+    assert len(known.living()) == 1 + lost
+    assert row["changed"] == lost
+    healed(known, generation=1 + lost)
 
 
 def test_what_a_killed_process_leaves_lying_does_no_harm(known: Bench) -> None:

@@ -94,7 +94,7 @@ def test_a_run_that_recovers_and_replaces_prints_no_secret(bench: Bench, invento
     assert "put back from the server" in run.stdout
     new = bench.secret() or ""
     assert new not in ("", secret)
-    assert old in bench.record("acme").superseded
+    assert old in [one.hash for one in bench.record("acme").former]
     shown = run.stdout + run.stderr + (inventory / "log").read_text(encoding="utf-8")
     for hidden in (secret, new, bench.simulator.management_key, PASSWORD.decode()):
         assert hidden not in shown

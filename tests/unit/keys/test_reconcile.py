@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import KeyName
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Account, Record
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile import keys as engine
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Account
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 from simulator.simulator import Simulator
 from unit.keys.bench import FLASH_SLUG, FLEET, GPT, GPT_SLUG, MINI_SLUG, Bench, Row, desired, files
@@ -39,7 +41,7 @@ def test_a_new_client(bench: Bench) -> None:
     assert guardrail["description"] == "mai.fleet hosting: acme & Söhne"
     assigned(bench)
     assert sha256(bench.secret() or "") == key["hash"] == record.key_hash
-    assert (record.generation, record.attempt, record.superseded) == (1, None, [])
+    assert (record.generation, record.attempts, record.former) == (1, [], [])
     assert row == {
         "changed": True,
         "before": {
@@ -430,7 +432,7 @@ def test_suspended_disables_a_key_that_is_none_of_the_clients_any_more(
     bench.one(desired())
     if known:
         bench.quietly("POST", "/keys", {"name": f"mai/{FLEET}/acme/g7/01234567", "limit": 3})
-        assert "is alive" in bench.one(desired(state="suspended"))["warnings"][0]
+        assert "is alive" in bench.failure(desired(state="suspended"))["what"]
         assert bench.living()[1]["limit"] == 3
     else:
         lose_secret(bench)
@@ -475,7 +477,7 @@ def test_absent_takes_all_the_clients_keys_the_disabled_too(bench: Bench) -> Non
     assert len(bench.living()) == 3
     bench.one(desired(state="absent"))
     assert bench.living() == []
-    assert bench.record("acme").superseded == []
+    assert bench.record("acme").former == []
 
 
 def test_a_client_that_never_was_is_absent_already(bench: Bench) -> None:
@@ -551,7 +553,7 @@ def test_it_is_replaced_when_that_is_asked_for(bench: Bench) -> None:
     assert first["hash"] == old
     assert not first["disabled"]
     assert sha256(bench.secret() or "") == second["hash"] == record.key_hash
-    assert (record.generation, record.superseded) == (2, [old])
+    assert (record.generation, [one.hash for one in record.former]) == (2, [old])
     assert first["guardrail_id"] == second["guardrail_id"] == bench.guardrail()["id"]
     again = untouched(bench, lambda: bench.one(desired()))
     assert (again["changed"], again["warnings"]) == (False, [])
@@ -563,12 +565,13 @@ def test_a_key_can_be_replaced_at_any_time(bench: Bench) -> None:
     first = bench.record("acme")
     bench.store.save_record(dataclasses.replace(first, proven="0123"))
     bench.one(desired(replace=True))
-    bench.one(desired(replace=True))
     hashes = [key["hash"] for key in bench.living()]
     record = bench.record("acme")
-    assert (record.key_hash, record.generation) == (hashes[2], 3)
-    assert sorted(record.superseded) == sorted(hashes[:2])
+    assert (record.key_hash, record.generation) == (hashes[1], 2)
+    assert [one.hash for one in record.former] == hashes[:1]
     assert record.proven == ""
+    # It was begun and is not finished: asked for once more, it goes on with the same key.
+    untouched(bench, lambda: bench.one(desired(replace=True)))
     assert bench.store.secrets("acme")["admin_password"] == "kept"
 
 
@@ -596,9 +599,10 @@ def test_a_secret_that_came_back_of_an_older_key(bench: Bench) -> None:
     bench.store.save_secrets("acme", old)
     first, second = bench.living()
     row = bench.one(desired(held=first["hash"]))
-    assert second["name"] in row["warnings"][0]
+    assert first["name"] in row["warnings"][0]
     record = bench.record("acme")
-    assert (record.key_hash, record.superseded) == (first["hash"], [])
+    assert record.key_hash == first["hash"]
+    assert [one.hash for one in record.former] == [second["hash"]]
 
 
 def test_a_key_deleted_in_the_dashboard_gets_a_successor(bench: Bench) -> None:
@@ -607,7 +611,7 @@ def test_a_key_deleted_in_the_dashboard_gets_a_successor(bench: Bench) -> None:
     row = bench.one(desired())
     assert (row["changed"], row["before"]["key"]) == (True, None)
     record = bench.record("acme")
-    assert (record.generation, record.superseded) == (2, [])
+    assert (record.generation, record.former) == (2, [])
     assert sha256(bench.secret() or "") == bench.key()["hash"] == record.key_hash
     assigned(bench)
 
@@ -622,16 +626,16 @@ def test_a_key_that_is_only_not_listed_gets_none(bench: Bench) -> None:
     assert "not listed among the keys of the default workspace" in failure["what"]
     assert f"sha256:{key.hash[:12]}" in failure["what"]
     bench.one(desired(replace=True))
-    assert bench.record("acme").superseded == [key.hash]
+    assert [one.hash for one in bench.record("acme").former] == [key.hash]
 
 
-def test_another_key_of_the_client_is_reported_and_left_alone(bench: Bench) -> None:
+def test_another_key_of_the_client_is_an_error_and_left_alone(bench: Bench) -> None:
     bench.one(desired())
     stray = f"mai/{FLEET}/acme/g7/01234567"
     bench.quietly("POST", "/keys", {"name": stray})
-    row = untouched(bench, lambda: bench.one(desired()))
-    assert (row["changed"], len(row["warnings"])) == (False, 1)
-    assert stray in row["warnings"][0]
+    failure = untouched(bench, lambda: bench.failure(desired()))
+    assert stray in failure["what"]
+    assert "fleet_replace_keys=acme" in failure["todo"]
     bench.one(desired(replace=True))
     assert bench.record("acme").generation == 8
 
@@ -831,3 +835,34 @@ def test_no_result_error_or_object_shows_a_secret(bench: Bench, simulator: Simul
         assert hidden.startswith("sk-or-v1-")
         assert hidden not in seen
         assert hidden not in state
+
+
+# --- offboarding ---------------------------------------------------------------------------------
+
+
+def test_a_key_is_deleted_when_it_is_refused_for_certain(
+    bench: Bench, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Disabled, refused, deleted: each with its line in the journal."""
+    bench.one(desired())
+    monkeypatch.setattr(engine, "_PATIENCE", 0.0)
+    simulator.fault(method="GET", path="/key", status=503, times=0, retry_after=0)
+    failure = bench.failure(desired(state="absent"))
+    assert "503" in failure["what"]
+    assert [key["disabled"] for key in bench.living()] == [True]
+    simulator.clear_faults()
+    bench.one(desired(state="absent"))
+    told = [line["what"] for line in bench.store.journal.verify("acme").lines]
+    assert told[-4:] == ["change key", "prove refused", "delete key", "delete guardrail"]
+
+
+def test_a_key_that_works_although_it_is_disabled_is_kept(
+    bench: Bench, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_PATIENCE", 0.0)
+    simulator.configure(enforcement_delay=60)
+    bench.one(desired())
+    failure = bench.failure(desired(state="absent"))
+    assert "takes it still" in failure["what"]
+    assert len(bench.living()) == 1
+    assert bench.secret()

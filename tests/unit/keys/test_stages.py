@@ -384,7 +384,6 @@ def test_an_older_key_that_came_back_is_not_retired(stages: Stages) -> None:
     assert stages.record().key_hash == first
     assert stages.bench.living()[0]["hash"] == first
     assert stages.bench.secret() == secret
-    assert "delete it there" in stages.row()["warnings"][1]
 
 
 # --- replacing and retiring ---------------------------------------------------------------------
@@ -396,7 +395,7 @@ def test_a_replaced_key_is_deleted_when_the_new_one_is_proven(stages: Stages) ->
     old = stages.bench.key()["hash"]
     stages.run(replace="acme")
     assert stages.bench.key()["hash"] != old
-    assert (stages.record().generation, stages.record().superseded) == (2, [])
+    assert (stages.record().generation, stages.record().former) == (2, [])
     untouched(stages, stages.run)
 
 
@@ -452,7 +451,7 @@ def test_retiring_that_was_cut_off_goes_on(stages: Stages) -> None:
     stages.keys(replace="acme,beta")
     stages.prove()
     simulator = stages.bench.simulator
-    simulator.fault(method="DELETE", path=f"/keys/{stages.record().superseded[0]}", status=403)
+    simulator.fault(method="DELETE", path=f"/keys/{stages.record().former[0].hash}", status=403)
     stages.once("fleet_keys", retire=True)
     assert stages.row()["failure"]["stage"] == "keys"
     assert stages.row("beta")["failure"] is None

@@ -22,7 +22,13 @@ from ansible import constants as C
 from ansible.parsing.vault import VaultLib
 from ansible_collections.mai.fleet.plugins.module_utils import _atomic
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Attempt, Record
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
+    Attempt,
+    Former,
+    Record,
+    Remainder,
+    Why,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import (
     fingerprint,
     seal,
@@ -36,7 +42,7 @@ SECRETS = {"api_key": "sk-or-v1-" + "ab" * 32, "admin_password": "Zażółć: g�
 
 
 def store_at(folder: Path, passwords: VaultLib | None = None) -> Store:
-    directories = {"secrets": str(folder / "secrets"), "state": str(folder / "state")}
+    directories = {name: str(folder / name) for name in ("secrets", "state", "journal")}
     return Store(directories, passwords or vault())
 
 
@@ -61,10 +67,11 @@ def mode(path: str | Path) -> int:
     "kept",
     [
         record(),
-        record(attempt=Attempt("mai/hosting/acme/g1/0123abcd", "2026-01-01T00:00:00Z")),
-        record(superseded=["a", "b"], models={"openai/o3": "openai/o3-2025"}, slot=3, port=18003),
+        record(attempts=[Attempt("mai/hosting/acme/g1/0123abcd", "2026-01-01T00:00:00Z")]),
+        record(former=[Former("a", "b", Why.ORPHAN)], remainder=Remainder(1.5, "")),
+        record(models={"openai/o3": "openai/o3-2025"}, slot=3, port=18003),
     ],
-    ids=range(3),
+    ids=range(4),
 )
 def test_a_record_comes_back_as_it_was(store: Store, kept: Record) -> None:
     store.save_record(kept)

@@ -1,0 +1,57 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the mai.fleet collection
+"""A client has one cap, however many keys it had in a window of that cap.
+
+OpenRouter counts by key, and a new key starts at nothing. So the cap of a successor is what its
+predecessors left, until the window ends. Windows end at 00:00 UTC; weeks begin on Monday.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Former, parse
+
+#: OpenRouter's smallest unit that a cap can sensibly be told in.
+_DIGITS = 6
+
+
+def window_end(reset: str, at: datetime.datetime) -> datetime.datetime | None:
+    """When a cap is full again.
+
+    :param reset: daily, weekly, monthly or never
+    :return: None when that never happens
+    """
+    today = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    if reset == "daily":
+        return today + datetime.timedelta(days=1)
+    if reset == "weekly":
+        return today + datetime.timedelta(days=7 - today.weekday())
+    if reset == "monthly":
+        return (today.replace(day=1) + datetime.timedelta(days=32)).replace(day=1)
+    return None
+
+
+def spent_before(
+    former: Iterable[Former], others: Iterable[Key], reset: str, at: datetime.datetime
+) -> float:
+    """USD that a client spent with other keys in the window in which it is ``at``.
+
+    :param others: the client's living keys, but for the one whose cap is asked for
+    """
+    living = {key.hash: key.spent[reset] for key in others}
+    deleted = [
+        one.spent
+        for one in former
+        if one.hash not in living and (not one.until or at < parse(one.until))
+    ]
+    return sum(living.values()) + sum(deleted)
+
+
+def remainder(limit: float, spent: float) -> float:
+    """The cap of a client's key when its former keys have spent so much of it."""
+    return max(0.0, round(limit - spent, _DIGITS))

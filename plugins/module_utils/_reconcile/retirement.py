@@ -1,0 +1,131 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the mai.fleet collection
+"""What becomes of a key that is not the client's key any more: disabled, and deleted later.
+
+A replaced key works until its successor is proven and nobody uses it any more. Then it is disabled,
+and what uses it in secret shows itself; until it is deleted all of that can be undone.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import window_end
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import Changes
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
+    Former,
+    KeyStore,
+    Record,
+    parse,
+    stamp,
+    without,
+)
+
+
+@dataclass(frozen=True)
+class Cap:
+    """What a client was sold: USD, None for no cap, and when it is full again."""
+
+    limit: float | None
+    limit_reset: str
+
+    @property
+    def reset(self) -> str:
+        return "never" if self.limit is None else self.limit_reset
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """Retires the former keys of clients, one client at a time.
+
+    :ivar grace: seconds between the disabling of a key and its deletion
+    :ivar at: the time that counts as now
+    """
+
+    api: OpenRouter
+    store: KeyStore
+    grace: float
+    at: datetime.datetime
+    check: bool
+
+    def apply(
+        self, record: Record, cap: Cap, earlier: Mapping[str, Key], live: list[Key]
+    ) -> dict[str, Any]:
+        """:param earlier: the same keys by hash, as they were a while ago
+
+        :param live: all keys of the client at OpenRouter
+        :raises FleetError: every step before it is on disk
+        """
+        known = {key.hash: key for key in live}
+        warnings: list[str] = []
+        changed = False
+        for former in record.former:
+            key = known.get(former.hash)
+            if key is None and not former.deleted:
+                # It may have been moved to another workspace.
+                key = self.api.key(former.hash)
+            if not former.since and record.proven:
+                if key and key.usage != earlier.get(key.hash, key).usage:
+                    warnings.append(
+                        f"the key {former.name} was replaced and is used still: it goes on working "
+                        "until a run finds it at rest"
+                    )
+                    continue
+                record, former = self._disable(record, former, key)
+                changed = True
+            if former.since and self._is_due(former) and (key or not former.deleted):
+                record = self._delete(record, cap, former, key)
+                changed = True
+            elif former.deleted and self._is_over(former):
+                record = self._write(record, former, None)
+                changed = True
+        return {"changed": changed, "warnings": warnings}
+
+    def _is_due(self, former: Former) -> bool:
+        return parse(former.since) + datetime.timedelta(seconds=self.grace) <= self.at
+
+    def _is_over(self, former: Former) -> bool:
+        """Whether what it spent counts no more."""
+        return not former.spent or bool(former.until and parse(former.until) <= self.at)
+
+    def _disable(self, record: Record, former: Former, key: Key | None) -> tuple[Record, Former]:
+        if key and not key.disabled and not self.check:
+            self._changes(record).update_key(key.hash, {"disabled": True})
+        disabled = replace(former, since=stamp(self.at))
+        return self._write(record, former, disabled), disabled
+
+    def _delete(self, record: Record, cap: Cap, former: Former, key: Key | None) -> Record:
+        """What it spent is on disk before the key is gone, and with it the account of that."""
+        end = window_end(cap.reset, self.at)
+        deleted = replace(
+            former,
+            deleted=stamp(self.at),
+            spent=key.spent[cap.reset] if key else former.spent,
+            until=stamp(end) if end else "",
+        )
+        record = self._write(record, former, deleted)
+        if self.check:
+            return record
+        self._changes(record).delete_key(former.hash)
+        secrets = self.store.secrets(record.client)
+        left = without(secrets, former.hash)
+        if left != secrets:
+            self.store.save_secrets(record.client, left)
+        return self._write(record, deleted, None) if self._is_over(deleted) else record
+
+    def _changes(self, record: Record) -> Changes:
+        return Changes(self.api, self.store, record.client)
+
+    def _write(self, record: Record, old: Former, new: Former | None) -> Record:
+        """The record with another entry, or none, in this one's place."""
+        former = [new if one is old else one for one in record.former]
+        record = replace(record, former=[one for one in former if one is not None])
+        if not self.check:
+            self.store.save_record(record)
+        return record
