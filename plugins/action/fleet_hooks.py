@@ -18,6 +18,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import (
     merge,
 )
 
+_KEPT_BACK = (*MANAGEMENT_KEY, "HCLOUD_TOKEN")
 _EVENTS = ("before", "after", "failure")
 #: Characters of a command's output that are worth showing: its end.
 _SHOWN = 2000
@@ -66,10 +67,8 @@ class ActionModule(Stage):
         }
 
     def _run(self, words: list[str], document: str) -> dict[str, Any]:
-        """Run a command beside fleet.yml, without the key that makes keys."""
-        environment = {
-            name: value for name, value in os.environ.items() if name not in MANAGEMENT_KEY
-        }
+        """Run a command beside fleet.yml, without the keys that make keys and servers."""
+        environment = {name: value for name, value in os.environ.items() if name not in _KEPT_BACK}
         timeout = int(self.option("timeout", 60))
         try:
             done = subprocess.run(
@@ -77,7 +76,8 @@ class ActionModule(Stage):
                 input=document,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 check=False,
                 cwd=os.path.dirname(os.path.abspath(self.config["file"])),
                 env=environment,

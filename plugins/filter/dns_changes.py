@@ -12,7 +12,7 @@ from typing import Any
 DOCUMENTATION = r"""
 name: dns_changes
 author: mai.fleet contributors (@mai-fleet)
-version_added: 0.2.0
+version_added: 0.1.0
 short_description: Find which DNS records of a server and its clients have to change
 description:
   - Compares the records that the domains of a server's clients need with those that DNS zones have, and

@@ -12,7 +12,7 @@ author: mai.fleet contributors (@mai-fleet)
 description:
   - >-
     Runs commands on the controller, in the directory of C(fleet.yml), one after the other. Each gets a JSON
-    document on its standard input. There is no shell, and the OpenRouter management key is not in the environment.
+    document on its standard input. There is no shell, and neither the OpenRouter management key nor C(HCLOUD_TOKEN) is in the environment.
   - >-
     The document has C(schema) (1), C(event), C(fleet), C(verdict) (why the run failed, empty when it did not), and
     C(clients), by name, with C(server), C(state), C(changed) (the stages that changed something), C(warnings)

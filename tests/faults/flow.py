@@ -179,7 +179,7 @@ def child(
     """A process: one run of a flow. The names of its steps go back, unless it is killed."""
     steps = Steps(wanted)
     instrument(steps)
-    simulator = cast("Simulator", RemoteSimulator(url, management_key))
+    simulator = cast(Simulator, RemoteSimulator(url, management_key))
     bench = Bench(simulator, Path(folder))
     try:
         run(bench, flow, names(count))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from functools import partial
 from http import HTTPStatus
 
 from .cloud import Call, Cloud, Effect, Row, protection, route
@@ -301,14 +302,14 @@ def add_to_group(cloud: Cloud, call: Call) -> tuple[int, Row]:
     _stopped(row)
     if row["placement_group"]:
         raise ApiError("conflict", "server is in a placement group already")
-    effect = lambda: row.update(placement_group=group["id"])  # noqa: E731
+    effect = partial(row.update, placement_group=group["id"])
     return _done(cloud.start("add_to_placement_group", effect, me))
 
 
 @route("POST", "/servers/{id}/actions/remove_from_placement_group")
 def remove_from_group(cloud: Cloud, call: Call) -> tuple[int, Row]:
     row, me = _mine(cloud, call)
-    effect = lambda: row.update(placement_group=None)  # noqa: E731
+    effect = partial(row.update, placement_group=None)
     return _done(cloud.start("remove_from_placement_group", effect, me))
 
 
@@ -341,5 +342,5 @@ def detach_from_network(cloud: Cloud, call: Call) -> tuple[int, Row]:
     mine = [one for one in row["private_net"] if one["network"] == net["id"]]
     if not mine:
         raise invalid("network", "server is not attached to this network")
-    effect = lambda: row["private_net"].remove(mine[0])  # noqa: E731
+    effect = partial(row["private_net"].remove, mine[0])
     return _done(cloud.start("detach_from_network", effect, me, ("network", net["id"])))

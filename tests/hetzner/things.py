@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import ipaddress
 import re
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -105,7 +106,7 @@ def create_volume(cloud: Cloud, call: Call) -> tuple[int, Row]:
     later = []
     if server:
         holder = server["id"]
-        effect = lambda: row.update(server=holder)  # noqa: E731
+        effect = partial(row.update, server=holder)
         later.append(cloud.start("attach_volume", effect, me, ("server", holder), turn=2))
     answer = cloud.answer("volumes", row, action=action, next_actions=later)
     return HTTPStatus.CREATED, answer
@@ -126,7 +127,7 @@ def attach_volume(cloud: Cloud, call: Call) -> tuple[int, Row]:
         raise ApiError("volume_already_attached", "volume is already attached to a server")
     if row["location"] != server["location"]:
         raise invalid("server", "is in another location than the volume")
-    effect = lambda: row.update(server=server["id"])  # noqa: E731
+    effect = partial(row.update, server=server["id"])
     return _done(cloud.start("attach_volume", effect, me, ("server", server["id"])))
 
 
@@ -297,7 +298,7 @@ def create_firewall(cloud: Cloud, call: Call) -> tuple[int, Row]:
 def set_rules(cloud: Cloud, call: Call) -> tuple[int, Row]:
     row = cloud.get("firewalls", call.values["id"])
     cloud.free("firewall", row)
-    effect = lambda: row.update(rules=_stored(call.body["rules"]))  # noqa: E731
+    effect = partial(row.update, rules=_stored(call.body["rules"]))
     action = cloud.start("set_firewall_rules", effect, ("firewall", row["id"]))
     return HTTPStatus.CREATED, {"actions": [action]}
 
@@ -313,7 +314,7 @@ def apply_firewall(cloud: Cloud, call: Call) -> tuple[int, Row]:
             raise ApiError("conflict", "firewall is already applied to this server")
         entry = {"id": row["id"], "status": "pending"}
         walls.append(entry)
-        effect = lambda entry=entry: entry.update(status="applied")  # noqa: E731
+        effect = partial(entry.update, status="applied")
         actions.append(cloud.start("apply_firewall", effect, ("server", server["id"])))
     return HTTPStatus.CREATED, {"actions": actions}
 

@@ -349,10 +349,23 @@ def test_records_that_others_made_are_left_alone(settled: Landlord, hetzner: Het
         hetzner.cloud.rrsets[zone["id"]]["chat/A"].update(
             labels={}, records=[{"value": "192.0.2.1", "comment": "mine"}]
         )
+    settled.client("acme2", server="web1", domain="more.acme.example")
     run = settled.provision()
-    assert run.failed
+    assert (run.status, run.changed) == (0, 1), run.output
     run.says("chat.acme.example has a record that is not this fleet's")
-    assert hetzner.written() == []
+    records = hetzner.records("acme.example")
+    assert records["chat/A"]["records"] == [{"value": "192.0.2.1", "comment": "mine"}]
+    assert "more/A" in records, "the server's other clients get theirs"
+
+
+def test_hetzners_firewall_opens_the_ports_that_operators_come_in_by(
+    settled: Landlord, hetzner: Hetzner
+) -> None:
+    settled.describe({**DESCRIBED, "web1": {**DESCRIBED["web1"], "ansible_port": 2222}})
+    run = settled.provision()
+    assert (run.status, run.changed) == (0, 1), run.output
+    rules = hetzner.rows("firewalls")["mai-hosting"]["rules"]
+    assert [rule["port"] for rule in rules if rule["description"] == "SSH"] == ["22", "2222"]
 
 
 def test_a_key_under_another_name_and_a_zone_that_is_not_there_are_told(

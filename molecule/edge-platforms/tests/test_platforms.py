@@ -73,7 +73,7 @@ def test_streams_outlive_reloads(host: Host, browser: Browser, authorities: Path
 
 def test_every_request_has_a_connection_of_its_own(browser: Browser) -> None:
     with contextlib.closing(browser.connection()) as connection:
-        peers = {json.loads(browser.send(connection, "GET", "/").body)["peer"] for _ in range(3)}
+        peers = {json.loads(browser.send(connection, "GET", "/").body)["peer"] for _try in range(3)}
     assert len(peers) == 3
 
 

@@ -184,7 +184,7 @@ def test_what_is_unknown_is_refused_and_remembered(hetzner: Hetzner) -> None:
 
 def test_the_rate_has_a_limit(hetzner: Hetzner) -> None:
     hetzner.cloud.settings.rate_limit = 2
-    statuses = [raw(hetzner, "GET", "/servers")[0] for _ in range(3)]
+    statuses = [raw(hetzner, "GET", "/servers")[0] for _try in range(3)]
     assert statuses == [200, 200, 429]
 
 

@@ -188,7 +188,10 @@ def test_a_budget_that_is_no_number_is_refused(fleet: Fleet, budget: Any) -> Non
 # The hooks
 
 
-def test_hooks_get_json_and_no_management_key(fleet: Fleet) -> None:
+def test_hooks_get_json_and_no_management_key(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HCLOUD_TOKEN", "the-token-of-the-cloud")
     hooks = {"failure": ["tee told.json", "sh -c 'env >env.txt'"]}
     run = fleet.play(
         [role("hooks", hooks_events=["failure"], hooks_verdict="a1 broke")],
@@ -202,7 +205,10 @@ def test_hooks_get_json_and_no_management_key(fleet: Fleet) -> None:
     assert sorted(told["clients"]) == ["a1", "a2", "b1", "b2", "c1", "c2"]
     assert told["clients"]["a1"]["failure"] == BROKEN
     assert told["clients"]["c1"]["failure"] is None
-    assert "sk-the-management-key" not in (fleet.home / "env.txt").read_text()
+    environment = (fleet.home / "env.txt").read_text()
+    assert "PATH=" in environment
+    assert "sk-the-management-key" not in environment
+    assert "the-token-of-the-cloud" not in environment
     assert [hook["status"] for hook in run.result["hooks"]] == [0, 0]
 
 
@@ -212,6 +218,12 @@ def test_a_hook_that_fails_before_stops_the_run(fleet: Fleet) -> None:
     assert run.status == 2
     assert "status 3: frozen until Monday" in run.output
     assert "nothing was changed" in run.output
+
+
+def test_a_hook_may_print_anything(fleet: Fleet) -> None:
+    hooks = {"before": [r"printf '\\377\\n'"]}
+    run = fleet.play([role("hooks", hooks_events=["before"])], fleet_hooks=hooks)
+    assert run.status == 0, run.output
 
 
 def test_a_hook_that_does_not_exist_is_named(fleet: Fleet) -> None:
