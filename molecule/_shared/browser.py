@@ -98,10 +98,11 @@ def careless() -> ssl.SSLContext:
     return context
 
 
-def upload(browser: Browser, size: int, chunked: bool) -> tuple[int, bytes]:
+def upload(browser: Browser, size: int, chunked: bool, upgrade: str = "") -> tuple[int, bytes]:
     """Upload a file of a size in bytes; the answer's status and its body.
 
     :param chunked: do not say beforehand how long the request is
+    :param upgrade: the protocol to ask for, which nobody grants
     """
     head = (
         b'--part\r\nContent-Disposition: form-data; name="file"; filename="big.bin"\r\n'
@@ -111,15 +112,18 @@ def upload(browser: Browser, size: int, chunked: bool) -> tuple[int, bytes]:
     block = b"x" * 65536
     parts = [head, *[block] * (size // len(block)), block[: size % len(block)], tail]
     with contextlib.closing(browser.connection()) as connection:
-        return _upload(browser, connection, parts, chunked)
+        return _upload(browser, connection, parts, chunked, upgrade)
 
 
 def _upload(
-    browser: Browser, connection: Connection, parts: list[bytes], chunked: bool
+    browser: Browser, connection: Connection, parts: list[bytes], chunked: bool, upgrade: str
 ) -> tuple[int, bytes]:
     connection.putrequest("POST", "/api/v1/files/?process=false")
     connection.putheader("Authorization", f"Bearer {browser.token}")
     connection.putheader("Content-Type", "multipart/form-data; boundary=part")
+    if upgrade:
+        connection.putheader("Connection", "Upgrade")
+        connection.putheader("Upgrade", upgrade)
     if chunked:
         connection.putheader("Transfer-Encoding", "chunked")
     else:

@@ -163,6 +163,11 @@ def test_one_megabyte_more_is_refused(acme: Browser, chunked: bool) -> None:
     assert acme.ask("GET", "/api/v1/files/")[1]["total"] == before
 
 
+@pytest.mark.parametrize("upgrade", ["foo", "websocket"])
+def test_who_asks_for_an_upgrade_is_counted_too(acme: Browser, upgrade: str) -> None:
+    assert upload(acme, 101 * MIB, chunked=True, upgrade=upgrade)[0] == 413
+
+
 @pytest.mark.parametrize("version", ["1.1", "2"])
 def test_a_stream_is_not_held_back(
     acme: Browser, authorities: Path, word_by_word: None, version: str

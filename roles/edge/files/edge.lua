@@ -53,9 +53,18 @@ function Limit:new()
     return setmetatable({ limit = self.limit, seen = 0 }, Limit)
 end
 
+-- A websocket is no upload; any other request may ask for an upgrade that nobody grants.
+local function is_websocket(message, headers)
+    local upgrade = headers["upgrade"]
+    return message:get_stline()["method"] == "GET" and upgrade ~= nil and upgrade[0]:lower() == "websocket"
+end
+
 function Limit:http_headers(txn, message)
+    if message.channel:is_resp() then
+        return
+    end
     local headers = message:get_headers()
-    if not message.channel:is_resp() and not headers["content-length"] and not headers["upgrade"] then
+    if not headers["content-length"] and not is_websocket(message, headers) then
         filter.register_data_filter(self, message.channel)
     end
 end
