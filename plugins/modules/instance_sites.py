@@ -89,7 +89,7 @@ clients:
     before:
       description:
         - C(site) has the first digits of the SHA-256 of the site, C(certificate) the day on which
-          the certificate ends. They are null without a site or a certificate.
+          the certificate ends, or V(broken). They are null without a site or a certificate.
       type: dict
       sample: {"site": "sha256:5f70bf18a086", "certificate": "2027-01-31"}
     after:

@@ -15,6 +15,7 @@ import re
 import shutil
 import ssl
 import subprocess
+import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,31 +82,71 @@ class Certificates:
 
     def keep_list(self, domains: Mapping[str, str]) -> None:
         """Let the daily timer look after these domains, by client, and no others."""
-        text = "".join(f"{domain} > {client}\n" for client, domain in sorted(domains.items()))
         try:
-            write_atomically(str(self._list), text.encode("utf-8"), 0o600)
+            write_atomically(str(self._list), _lines(domains).encode("utf-8"), 0o600)
         except OSError as error:
-            raise FleetError(f"cannot be written: {error.strerror}", str(self._list)) from None
+            raise FleetError(
+                f"cannot be written: {error.strerror}", str(self._list), "make room and run again"
+            ) from None
+
+    def broken(self, client: str) -> bool:
+        """Whether something lies in the certificate's place that HAProxy would not start with."""
+        return self._path(client).exists() and not _loads(self._path(client))
+
+    def mend(self) -> list[str]:
+        """Put what dehydrated has in the place of broken files, or nothing.
+
+        A single one of them keeps HAProxy from starting, so this concerns all clients.
+
+        :return: the files that were broken
+        """
+        broken = [file for file in self._places.certificates.glob("*.pem") if not _loads(file)]
+        for file in broken:
+            own = self._own(file.stem)
+            try:
+                parts = [(own / part).read_bytes() for part in ("privkey.pem", "fullchain.pem")]
+                write_atomically(str(file), b"".join(parts), 0o600)
+            except OSError:
+                pass
+            if not _loads(file):
+                file.unlink(missing_ok=True)
+                # With what cannot be read, dehydrated would not get another one either.
+                if not _loads(own / "fullchain.pem", own / "privkey.pem"):
+                    shutil.rmtree(own, ignore_errors=True)
+        return sorted(map(str, broken))
 
     def remove(self, client: str) -> None:
         """Forget a client's certificate and its private key."""
         self._path(client).unlink(missing_ok=True)
-        shutil.rmtree(self._places.keep / "certs" / client, ignore_errors=True)
+        shutil.rmtree(self._own(client), ignore_errors=True)
 
-    def request(self, domains: Collection[str]) -> dict[str, str]:
-        """Get the certificates that are missing or due.
+    def request(self, domains: Mapping[str, str]) -> dict[str, str]:
+        """Get certificates that are missing or due, and no others.
 
-        :param domains: what the caller wants to know about
+        :param domains: by client
         :return: why there is none, by domain
         """
+        # There is room in the folder of what runs, also when the disk is full.
+        with tempfile.NamedTemporaryFile("w", dir=self._places.run, prefix="due-") as due:
+            due.write(_lines(domains))
+            due.flush()
+            try:
+                return self._request(set(domains.values()), due.name)
+            except FleetError as error:
+                # Some of them may be there. The disk says which.
+                return dict.fromkeys(domains.values(), str(error))
+
+    def _request(self, domains: Collection[str], due: str) -> dict[str, str]:
         # Its own lock would outlive a run that dies; this one ends with who has it.
-        lock = ["flock", "--timeout", str(_PATIENCE), str(self._places.run / "acme.lock")]
+        lock = ["flock", "--no-fork", "--timeout", str(_PATIENCE)]
+        lock.append(str(self._places.run / "acme.lock"))
         acme = ["dehydrated", "--no-lock", "--config", str(self._places.home / "acme.conf")]
         command = [*lock, *acme]
         registered = self._patiently([*command, "--register", "--accept-terms"])
         if registered.returncode != 0:
             return dict.fromkeys(domains, _reason(registered.stdout))
-        return reasons(self._patiently([*command, "--cron", "--keep-going"]).stdout, domains)
+        cron = ["--cron", "--keep-going", "--domains-txt", due]
+        return reasons(self._patiently([*command, *cron]).stdout, domains)
 
     def _patiently(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         """A certificate authority may refuse a nonce for no reason (RFC 8555, section 6.5)."""
@@ -117,6 +158,25 @@ class Certificates:
 
     def _path(self, client: str) -> Path:
         return self._places.certificates / f"{client}.pem"
+
+    def _own(self, client: str) -> Path:
+        """Where dehydrated has it."""
+        return self._places.keep / "certs" / client
+
+
+def _lines(domains: Mapping[str, str]) -> str:
+    """What dehydrated reads."""
+    return "".join(f"{domain} > {client}\n" for client, domain in sorted(domains.items()))
+
+
+def _loads(certificate: Path, key: Path | None = None) -> bool:
+    """Whether they can be served: a certificate, those above it, and the key that fits."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _parse(path: Path, text: str) -> Certificate | None:

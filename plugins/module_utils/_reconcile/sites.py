@@ -97,9 +97,16 @@ class Reconciler:
         if self._settings.check:
             self.loaded = not self._edge.current()
             return rows
+        self._require_role()
         require_ports()
+        broken = self._certificates.mend()
+        self.warnings += [
+            f"{file} was broken, and HAProxy does not start with such a file. What dehydrated has "
+            "was put in its place, or nothing, so that it is requested again"
+            for file in broken
+        ]
         self._write(going, rows)
-        self._load_if_needed(going, rows)
+        self._load_if_needed(going, rows, bool(broken))
         present = [client for client in present if rows[client.name].error is None]
         self._certify(present, rows)
         self._prove(present, rows)
@@ -111,6 +118,14 @@ class Reconciler:
             )
         return rows
 
+    def _require_role(self) -> None:
+        if not self._places.sites.is_dir():
+            raise FleetError(
+                "this server has no edge yet",
+                str(self._places.sites),
+                "run mai.fleet.servers with fleet_edge: true first",
+            )
+
     # Deciding.
 
     def _compare(self, client: Wanted, row: Row) -> None:
@@ -119,11 +134,12 @@ class Reconciler:
         before = self._read(client.name)
         after = client.text if client.domain else None
         certificate = self._certificates.read(client.name)
-        row.before = {"site": _short(before), "certificate": _until(certificate)}
+        until = "broken" if self._certificates.broken(client.name) else _until(certificate)
+        row.before = {"site": _short(before), "certificate": until}
         row.after = dict(row.before, site=_short(after))
         if not client.domain:
             row.after["certificate"] = None
-        elif certificate is None or not certificate.good(client.domain):
+        elif until == "broken" or certificate is None or not certificate.good(client.domain):
             row.after["certificate"] = "to be requested"
         elif not certificate.good(client.domain, RENEW):
             row.after["certificate"] = "to be renewed"
@@ -186,21 +202,28 @@ class Reconciler:
                 "correct the template of the site (edge_site_template)",
             )
             _left_alone(rows[client.name], error)
-        accepted = [client for client in clients if client not in refused]
-        domains = self._certificates.listed()
-        for client in accepted:
-            if client.domain:
-                domains[client.name] = client.domain
-            else:
-                domains.pop(client.name, None)
-        if domains != self._certificates.listed():
-            self._certificates.keep_list(domains)
+        self._list([client for client in clients if client not in refused], rows)
         for client in differing:
-            if client not in refused:
+            if rows[client.name].error is None:
                 self._put(client, rows[client.name])
-        for client in accepted:
-            if not client.domain and rows[client.name].before["certificate"]:
+        for client in clients:
+            row = rows[client.name]
+            if not client.domain and row.before["certificate"] and row.error is None:
                 self._certificates.remove(client.name)
+
+    def _list(self, clients: Sequence[Wanted], rows: dict[str, Row]) -> None:
+        """Tell the daily timer whose certificates it looks after."""
+        before = self._certificates.listed()
+        wanted = {client.name: client.domain for client in clients}
+        after = {name: domain for name, domain in {**before, **wanted}.items() if domain}
+        if after == before:
+            return
+        try:
+            self._certificates.keep_list(after)
+        except FleetError as error:
+            for name in wanted:
+                if before.get(name) != after.get(name):
+                    _left_alone(rows[name], error)
 
     def _put(self, client: Wanted, row: Row) -> None:
         file = self._file(client.name)
@@ -230,8 +253,10 @@ class Reconciler:
 
     def _verdict(self, changes: Sequence[Wanted]) -> str:
         """What HAProxy has against today's sites with these changes."""
-        # There is room in the folder of what runs, also when the disk is full.
-        with tempfile.TemporaryDirectory(dir=self._places.run, prefix="trial-") as folder:
+        # There is room beside the folder of what runs, also when the disk is full. The folder
+        # itself may be missing: it is made when HAProxy starts.
+        beside = self._places.run.parent
+        with tempfile.TemporaryDirectory(dir=beside, prefix="mai-trial-") as folder:
             trial = Path(folder)
             for file in self._places.sites.glob("*.cfg"):
                 shutil.copy(file, trial)
@@ -241,12 +266,14 @@ class Reconciler:
                     (trial / f"{client.name}.cfg").write_text(client.text, encoding="utf-8")
             return self._edge.validate(trial)
 
-    def _load_if_needed(self, clients: Sequence[Wanted], rows: dict[str, Row]) -> None:
+    def _load_if_needed(
+        self, clients: Sequence[Wanted], rows: dict[str, Row], mended: bool
+    ) -> None:
         # HAProxy keeps in its memory what was removed from the disk.
         removed = any(
             not client.domain and rows[client.name].before["certificate"] for client in clients
         )
-        if removed or not self._edge.current():
+        if removed or mended or not self._edge.current():
             reason = self._edge.validate(self._places.sites)
             if reason:
                 raise FleetError(
@@ -259,8 +286,10 @@ class Reconciler:
 
     def _certify(self, clients: Sequence[Wanted], rows: dict[str, Row]) -> None:
         due = [client for client in clients if not self._good(client, left=True)]
-        reasons = self._certificates.request({client.domain for client in due}) if due else {}
-        for client in due:
+        wanted = {client.name: client.domain for client in due}
+        reasons = self._certificates.request(wanted) if due else {}
+        # Also those that were due and have it, from before.
+        for client in clients:
             self._judge(client, rows[client.name], reasons.get(client.domain, ""))
 
     def _prove(self, clients: Sequence[Wanted], rows: dict[str, Row]) -> None:
