@@ -147,7 +147,8 @@ def with_password(operator: Operator, *names: str) -> str:
     operator.plans(gold={"models": ["openai/gpt-4o-mini"]})
     vault = VaultLib([("default", VaultSecret(b"correct horse"))])
     desk = operator.desk
-    store = Store({"secrets": str(desk / "secrets"), "state": str(desk / "state")}, vault)
+    places = {name: str(desk / name) for name in ("secrets", "state", "journal")}
+    store = Store(places, vault)
     password = "first-password-0123456789"
     for name in names:
         operator.client(name)
