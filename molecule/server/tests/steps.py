@@ -77,13 +77,22 @@ def engine(host: Host) -> str:
 
 def attempt(host: Host, *parts: str, **variables: Any) -> tuple[int, str]:
     """Runs those parts of the role: exit status, and what was said, as one line."""
-    switches = {f"server_{part}": part in parts for part in PARTS}
-    return play(host, "converge.yml", **switches, **variables)
+    return play(host, "converge.yml", **switches(*parts), **variables)
 
 
-def play(host: Host, playbook: str, **variables: Any) -> tuple[int, str]:
+def foretell(host: Host, *parts: str) -> str:
+    status, output = play(host, "converge.yml", "--check", **switches(*parts))
+    assert status == 0, output
+    return output
+
+
+def switches(*parts: str) -> dict[str, bool]:
+    return {f"server_{part}": part in parts for part in PARTS}
+
+
+def play(host: Host, playbook: str, *options: str, **variables: Any) -> tuple[int, str]:
     words = [
-        *("ansible-playbook", "--limit", name(host)),
+        *("ansible-playbook", "--limit", name(host), *options),
         *("--inventory", str(rehearsal.INVENTORY / "servers.yml")),
         *("--extra-vars", json.dumps(variables)),
         str(Path(__file__).parents[1] / playbook),

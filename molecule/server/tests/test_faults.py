@@ -105,6 +105,29 @@ def test_an_sshd_that_overrules_the_settings_is_named(host: Host) -> None:
     assert "Permission denied (publickey)." in steps.ways_to_sign_in(host)
 
 
+def test_a_match_that_allows_passwords_is_named(host: Host) -> None:
+    only(host, "d12")
+    file = "/etc/ssh/sshd_config.d/80-friends.conf"
+    host.check_output(f"printf 'Match User friend\n  PasswordAuthentication yes\n' >{file}")
+    try:
+        output = steps.refusal(host, "ssh")
+    finally:
+        host.check_output(f"rm {file}")
+    assert f"allows passwords to those of a Match: {file}: PasswordAuthentication yes" in output
+    assert "changed=1 " in steps.converge(host, "ssh"), "a reload, as files have changed"
+
+
+def test_another_permission_for_root_is_named(host: Host) -> None:
+    only(host, "d13")
+    host.check_output("sed -i '1i PermitRootLogin yes' /etc/ssh/sshd_config")
+    try:
+        output = steps.refusal(host, "ssh")
+    finally:
+        host.check_output("sed -i 1d /etc/ssh/sshd_config")
+    assert "another PermitRootLogin (yes) than prohibit-password" in output
+    steps.converge(host, "ssh")
+
+
 def test_nobody_locks_himself_out(host: Host) -> None:
     only(host, "u24")
     assert "SSH would lock you out of u24" in steps.refusal(
@@ -112,6 +135,68 @@ def test_nobody_locks_himself_out(host: Host) -> None:
     )
     output = steps.refusal(host, "firewall", server_firewall_tcp_ports=[80])
     assert "sshd on u24 listens on 22, and server_firewall_tcp_ports opens 80" in output
+
+
+@pytest.mark.parametrize(
+    ("server", "file", "text"),
+    [
+        ("d12", "/etc/ssh/sshd_config.d/70-more.conf", "ListenAddress 0.0.0.0:2222"),
+        ("u24", "/etc/systemd/system/ssh.socket.d/more.conf", "[Socket]\nListenStream=2222"),
+    ],
+)
+def test_no_port_that_sshd_will_listen_on_is_closed(
+    host: Host, server: str, file: str, text: str
+) -> None:
+    """Neither is a line ``Port``, nor is any of them open yet: they are after the next start."""
+    only(host, server)
+    before = host.check_output("nft list table inet mai_fleet")
+    host.check_output(f"mkdir -p $(dirname {file}) && printf '{text}\n' >{file}")
+    try:
+        host.check_output("systemctl daemon-reload")
+        output = steps.refusal(host, "firewall", server_firewall_tcp_ports=[22, 80])
+    finally:
+        host.check_output(f"rm {file} && systemctl daemon-reload")
+    assert f"sshd on {server} listens on 22, 2222, and server_firewall_tcp_ports" in output
+    assert host.check_output("nft list table inet mai_fleet") == before
+
+
+def test_a_port_that_sshd_listens_on_by_itself_is_not_closed(host: Host) -> None:
+    """As after somebody changed its settings back, and before its next start."""
+    only(host, "d13")
+    host.check_output("systemd-run --unit=other-sshd /usr/sbin/sshd -D -p 2223")
+    try:
+        time.sleep(2)
+        output = steps.refusal(host, "firewall")
+    finally:
+        host.check_output("systemctl stop other-sshd")
+    assert "sshd on d13 listens on 22, 2223, and server_firewall_tcp_ports opens 22, 80" in output
+
+
+def test_a_firewall_of_the_distribution_does_not_take_ours_away(host: Host) -> None:
+    """On d13, as Docker's own rules are not among those that it flushes there."""
+    only(host, "d13")
+    rules = host.check_output("nft list table inet mai_fleet")
+    for verb in ("start", "reload", "restart", "stop", "enable --now", "disable --now"):
+        host.check_output("nft add table inet strange")
+        host.check_output(f"systemctl {verb} nftables")
+        assert host.run("nft list table inet strange").rc != 0, "everything was flushed"
+        assert host.check_output("nft list table inet mai_fleet") == rules, verb
+    assert host.service("mai-fleet-firewall").is_running
+    assert steps.open_ports(host) == [22]
+    assert "changed=0 " in steps.converge(host, "firewall")
+
+
+def test_rules_that_somebody_took_out_of_the_kernel_are_loaded_again(host: Host) -> None:
+    only(host, "d12")
+    rules = host.check_output("nft list table inet mai_fleet")
+    for damage in ("flush chain inet mai_fleet forward", "insert rule inet mai_fleet input accept"):
+        host.check_output(f"nft {damage}")
+        assert "changed=1 " in steps.foretell(host, "firewall")
+        assert host.check_output("nft list table inet mai_fleet") != rules
+        assert "changed=1 " in steps.converge(host, "firewall")
+        assert host.check_output("nft list table inet mai_fleet") == rules
+        assert "changed=0 " in steps.foretell(host, "firewall")
+    assert steps.open_ports(host) == [22]
 
 
 def test_settings_that_sshd_has_not_read_yet_are_read(host: Host) -> None:
