@@ -130,6 +130,8 @@ class HAProxy:
             # `systemctl reload` returns when the signal is sent.
             _wait(lambda: self._process() not in (None, before), "the new process does not start")
         else:
+            # systemd starts nothing that has just failed some times in a row until it forgets that.
+            run(["systemctl", "reset-failed", _UNIT])
             # The package starts it with a configuration of its own.
             self._systemctl("restart")
             _wait(lambda: self._process() is not None, "it does not answer")
