@@ -27,6 +27,7 @@ from testinfra.host import Host
 testinfra_hosts = ["ansible://servers"]
 ADDRESS = rehearsal.SERVERS["web1"]["ansible_host"]
 SITES = "/etc/haproxy/mai/sites"
+KEEP = "/var/lib/mai-edge"
 CERTIFICATES = "/etc/haproxy/mai/certs"
 RUN = [
     *("ansible", "web1", "-i", str(rehearsal.INVENTORY / "servers.yml")),
@@ -69,10 +70,11 @@ def status(domain: str) -> int:
 
 
 @contextlib.contextmanager
-def full(host: Host, folder: str) -> Iterator[None]:
-    """Let the disk of a folder be full; what is written in the meantime is kept."""
+def full(host: Host, folder: str, size: str = "64k") -> Iterator[None]:
+    """Let the disk of a folder be full; what is done in the meantime is kept."""
     host.check_output(
-        f"set -e; cp -a {folder} /tmp/before; mount -t tmpfs -o size=64k,mode=700 none {folder}; "
+        f"set -e; cp -a {folder} /tmp/before; "
+        f"mount -t tmpfs -o size={size},mode=700 none {folder}; "
         f"cp -a /tmp/before/. {folder}; dd if=/dev/zero of={folder}/.filler bs=4096 2>/dev/null "
         "|| true"
     )
@@ -81,7 +83,8 @@ def full(host: Host, folder: str) -> Iterator[None]:
     finally:
         host.check_output(
             f"rm {folder}/.filler; rm -rf /tmp/before; cp -a {folder} /tmp/before; "
-            f"umount {folder}; cp -a /tmp/before/. {folder}; rm -r /tmp/before"
+            f"umount {folder}; find {folder} -mindepth 1 -delete; "
+            f"cp -a /tmp/before/. {folder}; rm -r /tmp/before"
         )
 
 
@@ -161,6 +164,76 @@ def test_a_full_disk_keeps_no_half_of_a_certificate(host: Host) -> None:
     assert not serve(site(host, "cedar"))["clients"]["cedar"]["failed"]
     assert host.file("/var/lib/mai-edge/certs/cedar/cert.pem").sha256sum == issued
     assert status("cedar.test") == 200
+
+
+def test_a_full_disk_fails_whom_the_timer_cannot_be_told_of(host: Host) -> None:
+    acme = site(host, "acme")
+    with full(host, KEEP, "1m"):
+        rows = serve(site(host, "acme", "    # changed\n"), site(host, "fir"))["clients"]
+        assert "No space left" in rows["fir"]["failure"]["what"]
+        assert not rows["acme"]["failed"]
+        assert not host.file(f"{SITES}/fir.cfg").exists
+        assert not host.file(f"{KEEP}/loaded").exists
+    assert serve(acme)["loaded"]
+    assert not serve(acme)["changed"]
+
+
+def test_a_broken_certificate_stops_nobody_for_longer_than_a_run(host: Host) -> None:
+    wholes = {name: host.file(f"{CERTIFICATES}/{name}.pem").content for name in ("acme", "birch")}
+    host.check_output(
+        f"truncate -s 300 {CERTIFICATES}/acme.pem; truncate -s 0 {CERTIFICATES}/birch.pem; "
+        "systemctl stop haproxy; ! systemctl start haproxy"
+    )
+    answer = serve(site(host, "acme"))
+    assert not answer["clients"]["acme"]["failed"]
+    assert answer["clients"]["acme"]["before"]["certificate"] == "broken"
+    assert f"{CERTIFICATES}/birch.pem was broken" in answer["said"]
+    for name, whole in wholes.items():
+        assert host.file(f"{CERTIFICATES}/{name}.pem").content == whole
+        assert status(f"{name}.test") == 200
+    assert not serve(site(host, "acme"), site(host, "birch"))["changed"]
+
+
+def test_a_run_requests_for_those_that_it_is_for(host: Host) -> None:
+    host.check_output(f"rm {CERTIFICATES}/birch.pem {CERTIFICATES}/cedar.pem")
+    assert not serve(site(host, "cedar"))["clients"]["cedar"]["failed"]
+    assert host.file(f"{CERTIFICATES}/cedar.pem").exists
+    assert not host.file(f"{CERTIFICATES}/birch.pem").exists
+    assert not serve(site(host, "birch"))["clients"]["birch"]["failed"]
+
+
+def served(host: Host, domain: str) -> str:
+    """The fingerprint of the certificate that visitors get."""
+    return str(
+        host.check_output(
+            f"openssl s_client -connect 127.0.0.1:443 -servername {domain} </dev/null 2>/dev/null "
+            "| openssl x509 -noout -fingerprint -sha256"
+        )
+    )
+
+
+def test_the_daily_renewal_serves_new_certificates(host: Host) -> None:
+    before = {name: served(host, f"{name}.test") for name in ("acme", "birch")}
+    # dehydrated's settings for one certificate: it is due, however long it lasts.
+    host.check_output(f"echo RENEW_DAYS=9999 >{KEEP}/certs/birch/config")
+    host.check_output("systemctl start mai-edge-renew")
+    host.check_output(f"rm {KEEP}/certs/birch/config")
+    command = f"openssl x509 -noout -fingerprint -sha256 -in {CERTIFICATES}/birch.pem"
+    stored = host.check_output(command)
+    assert stored != before["birch"]
+    deadline = time.monotonic() + 15
+    # The hook's reload returns when its signal is sent.
+    while served(host, "birch.test") != stored and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert served(host, "birch.test") == stored
+    assert served(host, "acme.test") == before["acme"]
+
+
+def test_a_server_without_domains_has_nothing_to_renew(host: Host) -> None:
+    host.check_output(f"mv {KEEP}/domains.txt /tmp/domains.txt")
+    host.check_output("systemctl start mai-edge-renew")
+    assert not host.service("mai-edge-renew").is_running
+    host.check_output(f"mv /tmp/domains.txt {KEEP}/domains.txt")
 
 
 def test_a_run_that_dies_before_the_reload_is_finished_by_the_next(host: Host) -> None:
