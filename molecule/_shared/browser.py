@@ -122,7 +122,7 @@ def _upload(
     connection.putheader("Authorization", f"Bearer {browser.token}")
     connection.putheader("Content-Type", "multipart/form-data; boundary=part")
     if upgrade:
-        connection.putheader("Connection", "Upgrade")
+        # Without `Connection: Upgrade`, with which it was always counted.
         connection.putheader("Upgrade", upgrade)
     if chunked:
         connection.putheader("Transfer-Encoding", "chunked")
