@@ -41,9 +41,6 @@ class Journal:
     def path(self, client: str) -> Path:
         return self._directory / f"{client}.jsonl"
 
-    def clients(self) -> list[str]:
-        return sorted(path.stem for path in self._directory.glob("*.jsonl"))
-
     def add(self, client: str, at: str, what: str, result: str, **details: Any) -> None:
         """One line at the end, on the disk when this returns.
 
@@ -53,6 +50,7 @@ class Journal:
         """
         path = self.path(client)
         content = _bytes(path)
+        heads = self._chain(client, content).heads
         line: Line = {
             "at": at,
             "who": operator(),
@@ -60,7 +58,7 @@ class Journal:
             "what": what,
             "result": result,
             **details,
-            "after": read(content, str(path)).heads,
+            "after": heads,
         }
         line["hash"] = _hash(line)
         text = json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n"
@@ -75,8 +73,11 @@ class Journal:
 
     def verify(self, client: str) -> Chain:
         """:raises FleetError: a line was changed, taken away or put in"""
+        return self._chain(client, _bytes(self.path(client)))
+
+    def _chain(self, client: str, content: bytes) -> Chain:
         path = self.path(client)
-        chain = read(_bytes(path), str(path))
+        chain = read(content, str(path))
         wrong = [line for line in chain.lines if line.get("client") != client]
         if wrong:
             raise FleetError(
@@ -98,8 +99,9 @@ def read(content: bytes, where: str) -> Chain:
     lines: list[Line] = []
     known: set[str] = set()
     followed: set[str] = set()
-    complete = content[: content.rfind(b"\n") + 1]
-    for number, text in enumerate(complete.decode("utf-8", "replace").splitlines(), 1):
+    # Not splitlines(), which ends a line at characters that may stand in one.
+    complete = content.decode("utf-8", "replace").split("\n")[:-1]
+    for number, text in enumerate(complete, 1):
         place = f"{where}, line {number}"
         line = _line(text, place)
         if line["hash"] != _hash(line):

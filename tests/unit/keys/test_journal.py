@@ -92,6 +92,16 @@ def test_another_clients_journal_is_noticed(journal: Journal) -> None:
     journal.path("acme").rename(journal.path("beta"))
     with pytest.raises(FleetError, match="is client acme's"):
         journal.verify("beta")
+    with pytest.raises(FleetError, match="is client acme's"):
+        journal.add("beta", AT, "change key", "done")
+
+
+def test_whatever_characters_a_line_has(journal: Journal) -> None:
+    """Python takes some of them for the end of a line."""
+    text = "a\u2028b\x85c\x0bd\n\u00e9"
+    journal.add("acme", AT, "change key", f"failed: {text}")
+    journal.add("acme", AT, "change key", "done")
+    assert journal.verify("acme").lines[-2]["result"] == f"failed: {text}"
 
 
 def test_half_a_line_of_a_run_that_was_killed_is_left_out(journal: Journal) -> None:
