@@ -10,13 +10,14 @@ import datetime
 import time
 from typing import Any
 
-from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import select
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import (
     Account,
     Desired,
     Keys,
+    living,
     reconcile,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record, now
@@ -36,11 +37,10 @@ class ActionModule(Stage):
         state: State = self.batch_state()
         self._store = self.store()
         api = self.management()
-        if self.option("retire", False):
-            return self._retire(state, api)
+        work = self._retire if self.option("retire", False) else self._reconcile
         # What was compared has to be true still when it is written.
         with contextlib.nullcontext() if self.check else self._store.lock():
-            return self._reconcile(state, api)
+            return work(state, api)
 
     def _reconcile(self, state: State, api: OpenRouter) -> dict[str, Any]:
         fleet = self.fleet()
@@ -123,25 +123,34 @@ class ActionModule(Stage):
                 continue
             if record is not None and record.former:
                 waiting.append(record)
-        if waiting:
-            earlier = {key.hash: key for key in api.list_keys()}
-            if any(not former.since for record in waiting for former in record.former):
-                # A key that is at rest spends nothing meanwhile.
-                time.sleep(float(self.option("quiet", 0)))
-            live = Account.read(api, self.config["name"]).keys
-            retirement = Retirement(
-                api, self._store, float(self.option("grace", 0)), now(), self.check
-            )
+        earlier, live = self._at_rest(api, waiting)
+        retirement = Retirement(api, self._store, float(self.option("grace", 0)), now(), self.check)
         for record in waiting:
             client = fleet[record.client]
             cap = Cap(client["spending_limit"], client["limit_reset"])
             try:
-                keys = live.get(record.client, [])
-                found[record.client] = retirement.apply(record, cap, earlier, keys)
+                mine = live.get(record.client, [])
+                found[record.client] = retirement.apply(record, cap, earlier, mine)
             except FleetError as error:
                 found[record.client] = _failed(record.client, error)
         self.take(state, found)
         return self.result(state, found)
+
+    def _at_rest(
+        self, api: OpenRouter, waiting: list[Record]
+    ) -> tuple[dict[str, Key], dict[str, list[Key]]]:
+        """The fleet's keys by hash as they were a while ago, and by client as they are now.
+
+        A key that is at rest spends nothing meanwhile.
+        """
+        if not waiting:
+            return {}, {}
+        live = living(api, self.config["name"])
+        earlier = {key.hash: key for keys in live.values() for key in keys}
+        if any(not former.since for record in waiting for former in record.former):
+            time.sleep(float(self.option("quiet", 0)))
+            live = living(api, self.config["name"])
+        return earlier, live
 
 
 def _desired(name: str, client: dict[str, Any], row: Row) -> Desired:

@@ -21,7 +21,7 @@ from typing import Any, cast
 from ansible_collections.mai.fleet.plugins.module_utils import _atomic
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile import records
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Account, Desired
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Desired, living
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.retirement import (
     Cap,
     Retirement,
@@ -156,7 +156,7 @@ def retire(bench: Bench, proven: list[Desired]) -> None:
     if not waiting:
         return
     api = bench.api()
-    live = Account.read(api, FLEET).keys
+    live = living(api, FLEET)
     now = {key.hash: key for keys in live.values() for key in keys}
     retirement = Retirement(api, bench.store, 0, bench.now, False)
     for record in waiting:

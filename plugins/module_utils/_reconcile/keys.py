@@ -114,11 +114,7 @@ class Account:
 
     @classmethod
     def read(cls, api: OpenRouter, fleet: str) -> Account:
-        keys: dict[str, list[Key]] = {}
-        for key in api.list_keys():
-            name = KeyName.parse(key.name)
-            if name is not None and name.fleet == fleet:
-                keys.setdefault(name.client, []).append(key)
+        keys = living(api, fleet)
         guardrails = {}
         for guardrail in api.list_guardrails():
             client = guardrail_client(fleet, guardrail.name)
@@ -128,6 +124,16 @@ class Account:
 
     def clients(self) -> set[str]:
         return set(self.keys) | set(self.guardrails)
+
+
+def living(api: OpenRouter, fleet: str) -> dict[str, list[Key]]:
+    """The fleet's keys by client, whether they work or not."""
+    keys: dict[str, list[Key]] = {}
+    for key in api.list_keys():
+        name = KeyName.parse(key.name)
+        if name is not None and name.fleet == fleet:
+            keys.setdefault(name.client, []).append(key)
+    return keys
 
 
 Row = dict[str, Any]
@@ -165,8 +171,9 @@ class Keys:
         guardrail = self._account.guardrails.get(desired.client)
         if desired.state == "absent":
             return self._absent(record, live, current, guardrail)
-        if desired.undo:
-            current = self._predecessor(record, live)
+        undone = current if not desired.undo else self._predecessor(record, current, live)
+        desired = replace(desired, undo=undone is not current)
+        current = undone
         desired = replace(desired, replace=_replaces(desired, record, current, live))
         kept = None if desired.replace else current
         others = [key for key in live if key is not kept]
@@ -227,16 +234,22 @@ class Keys:
     def _stored(self, client: str, live: list[Key]) -> Key | None:
         return _by_hash(live, sha256(self._store.secrets(client).get("api_key", "")))
 
-    def _predecessor(self, record: Record, live: list[Key]) -> Key:
-        """The key that the current one replaced last, as long as it can be had back.
+    def _predecessor(self, record: Record, current: Key | None, live: list[Key]) -> Key:
+        """The key that the current one replaced, as long as it can be had back.
+
+        The current one itself, where that has been done already: then a newer one is among the
+        former ones.
 
         :raises FleetError: there is none
         """
         secrets = self._store.secrets(record.client)
-        for former in reversed(record.former):
-            key = _by_hash(live, former.hash)
-            if former.why is Why.REPLACED and key and chosen(secrets, key.hash):
-                return key
+        replaced = [one.hash for one in record.former if one.why is Why.REPLACED]
+        found = [_by_hash(live, key_hash) for key_hash in replaced]
+        back = [key for key in found if key and chosen(secrets, key.hash)]
+        if current and any(_generation(key) > record.generation for key in back):
+            return current
+        if back:
+            return back[-1]
         raise FleetError(
             "there is no key to go back to: none was replaced, or it is deleted already",
             f"client {record.client}",
@@ -321,14 +334,13 @@ class Keys:
         record = replace(record, former=former, attempts=attempts)
         if current is None or current.hash == record.key_hash:
             return record
-        mark = KeyName.parse(current.name)
         replaced = _by_hash(live, record.key_hash)
         if replaced is not None:
             former = [*former, Former(replaced.hash, replaced.name, Why.REPLACED)]
         return replace(
             record,
             key_hash=current.hash,
-            generation=mark.generation if mark else record.generation,
+            generation=_generation(current) or record.generation,
             former=former,
             proven="",
         )
@@ -396,11 +408,18 @@ class Keys:
 
         Not one whose secret is lost, nor one that a newer key replaces and a server may still have.
         """
+        changes = self._changes(desired.client)
+        failures = []
         for key in others:
-            if not key.disabled:
-                self._changes(desired.client).update_key(key.hash, {"disabled": True})
+            try:
+                if not key.disabled:
+                    changes.update_key(key.hash, {"disabled": True})
+            except FleetError as error:
+                failures.append(error)
         if kept is not None:
             self._settle(kept, desired)
+        if failures:
+            raise failures[0]
 
     def _settle(self, key: Key, desired: Desired) -> None:
         wanted: dict[str, Any] = {}
@@ -562,6 +581,11 @@ def reconcile(
 def _concerns_all(error: FleetError) -> bool:
     out_of_credit = isinstance(error, ApiError) and error.status == 402
     return out_of_credit or isinstance(error, (Unauthorized, RateLimited))
+
+
+def _generation(key: Key) -> int:
+    mark = KeyName.parse(key.name)
+    return mark.generation if mark else 0
 
 
 def _replaces(desired: Desired, record: Record, current: Key | None, live: list[Key]) -> bool:

@@ -226,6 +226,22 @@ def test_a_rotation_can_be_undone_until_the_old_key_is_deleted(
     assert stages.bench.secret() == old
 
 
+def test_undone_once_more_it_stays_undone(stages: Stages) -> None:
+    """As when a run was cut off: the key that was to be left is not taken again."""
+    rotate(stages)
+    rotate(stages)
+    for _again in range(2):
+        stages.keys(undo="acme")
+        stages.bench.store.save_secrets("acme", chosen(stages))
+        assert stages.record().generation == 2
+    assert not stages.results[-1]["changed"]
+    stages.prove()
+    retire(stages)
+    rotate(stages)
+    stages.keys(undo="acme")
+    assert stages.record().generation == 2
+
+
 def chosen(stages: Stages) -> dict[str, str]:
     """What the stage of files makes of the store."""
     secrets = stages.bench.store.secrets("acme")
