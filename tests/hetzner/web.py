@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 import json
-import threading
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from simulator.web import QuietHandler
-from werkzeug.serving import BaseWSGIServer, make_server
+from simulator.serving import Served
 from werkzeug.wrappers import Request, Response
 
 # Importing them is what makes their routes.
@@ -22,7 +19,6 @@ from .shapes import ApiError
 __all__ = ["Hetzner", "servers", "things", "zones"]
 
 BASE = "/v1"
-_POLL = 0.01
 TOKEN = "token-of-a-project"
 
 
@@ -49,7 +45,7 @@ def as_json(status: int, body: dict[str, Any], headers: dict[str, str]) -> Respo
     return Response(text, status=status, content_type="application/json", headers=headers)
 
 
-class Hetzner:
+class Hetzner(Served):
     """A project, and how to reach it."""
 
     def __init__(
@@ -60,15 +56,12 @@ class Hetzner:
         token: str = TOKEN,
         settings: Settings | None = None,
     ) -> None:
-        self.host = host
-        self.port = port
         self.cloud = Cloud(token, settings)
-        self._server: BaseWSGIServer | None = None
-        self._thread: threading.Thread | None = None
+        super().__init__(Application(self.cloud), host, port)
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}{BASE}"
+        return f"{self.origin}{BASE}"
 
     @property
     def token(self) -> str:
@@ -100,36 +93,3 @@ class Hetzner:
             for one in self.cloud.seen
             if one.method != "GET" and not (one.method == "PUT" and one.empty)
         ]
-
-    def start(self) -> Self:
-        self._server = make_server(
-            self.host,
-            self.port,
-            Application(self.cloud),
-            threaded=True,
-            request_handler=QuietHandler,
-        )
-        self.port = self._server.port
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": _POLL}, daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def stop(self) -> None:
-        if self._server and self._thread:
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
-        self._server = self._thread = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()

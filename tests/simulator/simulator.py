@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from abc import ABC, abstractmethod
 from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
-
-from werkzeug.serving import BaseWSGIServer, make_server
 
 from . import control, keys
 from .engine import Engine, Request
-from .web import Application, QuietHandler
+from .serving import Served
+from .web import Application
 
-POLL = 0.01
 TIMEOUT = 10
 
 
@@ -115,7 +111,7 @@ class Controls(ABC):
         return sum((row.method, row.path) == (method, path) for row in self.requests)
 
 
-class Simulator(Controls):
+class Simulator(Served, Controls):
     """In this process: `with Simulator() as simulator: ...`, or start() and stop().
 
     With a state file it goes on where the last one with that file stopped.
@@ -130,56 +126,15 @@ class Simulator(Controls):
         catalog_file: Path | None = None,
         management_key: str | None = None,
     ) -> None:
-        self.host = host
-        self.port = port
         self.engine = Engine(state_file, catalog_file)
+        super().__init__(Application(self.engine), host, port)
         self.management_key = management_key or keys.new_secret()
         self.engine.state.management_hashes = [keys.digest(self.management_key)]
         self.engine.save()
-        self._server: BaseWSGIServer | None = None
-        self._thread: threading.Thread | None = None
-
-    @property
-    def origin(self) -> str:
-        return f"http://{self.host}:{self.port}"
 
     @property
     def url(self) -> str:  # type: ignore[override]
         return f"{self.origin}{self.engine.table.base}"
-
-    def start(self) -> Self:
-        """Listen; returns when the port answers."""
-        self._server = make_server(
-            self.host,
-            self.port,
-            Application(self.engine),
-            threaded=True,
-            request_handler=QuietHandler,
-        )
-        self.port = self._server.port
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": POLL}, daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def stop(self) -> None:
-        if self._server and self._thread:
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
-        self._server = self._thread = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _run(self, command: str, **arguments: Any) -> dict[str, Any]:
         return control.run(self.engine, command, arguments)

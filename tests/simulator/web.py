@@ -9,7 +9,6 @@ import functools
 import hmac
 import json
 import socket
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 from contract.table import contract
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
-from werkzeug.serving import WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
 from . import control
@@ -27,21 +25,6 @@ from .keys import digest
 
 CONTROL = "/_simulator/"
 HALF = 2
-
-
-class QuietHandler(WSGIRequestHandler):
-    """No access log: what was asked is recorded by the engine, without secrets."""
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        pass
-
-    def log(self, _type: str, message: str, *args: Any) -> None:
-        print(message % args if args else message, file=sys.stderr)
-
-    def connection_dropped(
-        self, error: BaseException, environ: dict[str, Any] | None = None
-    ) -> None:
-        pass
 
 
 @functools.cache
