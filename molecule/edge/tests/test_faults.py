@@ -75,8 +75,7 @@ def full(host: Host, folder: str, size: str = "64k") -> Iterator[None]:
     host.check_output(
         f"set -e; cp -a {folder} /tmp/before; "
         f"mount -t tmpfs -o size={size},mode=700 none {folder}; "
-        f"cp -a /tmp/before/. {folder}; dd if=/dev/zero of={folder}/.filler bs=4096 2>/dev/null "
-        "|| true"
+        f"cp -a /tmp/before/. {folder}; ! dd if=/dev/zero of={folder}/.filler bs=4096 2>/dev/null"
     )
     try:
         yield
