@@ -22,12 +22,6 @@ DAEMON = "/etc/docker/daemon.json"
 SSHD = "/etc/ssh/sshd_config.d/01-mai-fleet.conf"
 
 
-def only(host: Host, wanted: str) -> None:
-    """Hosts share the faults, which are the same on each."""
-    if steps.name(host) != wanted:
-        pytest.skip(f"seen on {wanted}")
-
-
 @contextmanager
 def mounted(host: Host, *words: str) -> Iterator[None]:
     host.check_output("mount " + " ".join(words))
@@ -37,8 +31,8 @@ def mounted(host: Host, *words: str) -> Iterator[None]:
         host.check_output(f"umount {words[-1]}")
 
 
+@pytest.mark.on("d12")
 def test_another_distribution_is_refused(host: Host) -> None:
-    only(host, "d12")
     edit = "s/^VERSION_ID=.*/VERSION_ID=11/; s/12/11/g; s/bookworm/bullseye/g"
     host.check_output(f"sed '{edit}' /usr/lib/os-release >/run/os-release")
     host.check_output("echo 11.11 >/run/debian_version")
@@ -50,15 +44,15 @@ def test_another_distribution_is_refused(host: Host) -> None:
     assert "d12 runs Debian 11, and mai.fleet sets up Debian 12, Debian 13, Ubuntu 24.04" in output
 
 
+@pytest.mark.on("d13")
 def test_a_full_disk_is_refused(host: Host) -> None:
-    only(host, "d13")
     with mounted(host, "-t", "tmpfs", "-o", "size=8M", "tmpfs", "/var/cache/apt/archives"):
         output = steps.refusal(host, *steps.PARTS)
     assert "d13 has 8 MB free in /var/cache/apt/archives, and nothing can be set up" in output
 
 
+@pytest.mark.on("d12")
 def test_a_disk_that_becomes_full_leaves_what_was_there(host: Host) -> None:
-    only(host, "d12")
     folder = "/etc/mai-fleet"
     rules = host.file(f"{folder}/firewall.nft").content_string
     with mounted(host, "-t", "tmpfs", "-o", "size=16k,mode=0755", "tmpfs", folder):
@@ -76,8 +70,8 @@ def test_a_disk_that_becomes_full_leaves_what_was_there(host: Host) -> None:
     assert "8443" not in host.check_output("nft list table inet mai_fleet")
 
 
+@pytest.mark.on("u24")
 def test_sshd_is_not_touched_when_it_would_not_start(host: Host) -> None:
-    only(host, "u24")
     before = host.check_output("systemctl show --property=StateChangeTimestamp ssh.service")
     settings = host.file(SSHD).content_string
     broken = "/etc/ssh/sshd_config.d/90-broken.conf"
@@ -93,8 +87,8 @@ def test_sshd_is_not_touched_when_it_would_not_start(host: Host) -> None:
     assert after == before
 
 
+@pytest.mark.on("u24")
 def test_an_sshd_that_overrules_the_settings_is_named(host: Host) -> None:
-    only(host, "u24")
     host.check_output("sed -i '1i PasswordAuthentication yes' /etc/ssh/sshd_config")
     try:
         output = steps.refusal(host, "ssh")
@@ -106,8 +100,8 @@ def test_an_sshd_that_overrules_the_settings_is_named(host: Host) -> None:
     assert "Permission denied (publickey)." in steps.ways_to_sign_in(host)
 
 
+@pytest.mark.on("d12")
 def test_a_match_that_allows_passwords_is_named(host: Host) -> None:
-    only(host, "d12")
     file = "/etc/ssh/sshd_config.d/80-friends.conf"
     host.check_output(f"printf 'Match User friend\n  PasswordAuthentication yes\n' >{file}")
     try:
@@ -118,8 +112,8 @@ def test_a_match_that_allows_passwords_is_named(host: Host) -> None:
     assert "changed=1 " in steps.converge(host, "ssh"), "a reload, as files have changed"
 
 
+@pytest.mark.on("d13")
 def test_another_permission_for_root_is_named(host: Host) -> None:
-    only(host, "d13")
     host.check_output("sed -i '1i PermitRootLogin yes' /etc/ssh/sshd_config")
     try:
         output = steps.refusal(host, "ssh")
@@ -129,8 +123,8 @@ def test_another_permission_for_root_is_named(host: Host) -> None:
     steps.converge(host, "ssh")
 
 
+@pytest.mark.on("u24")
 def test_nobody_locks_himself_out(host: Host) -> None:
-    only(host, "u24")
     assert "SSH would lock you out of u24" in steps.refusal(
         host, "ssh", server_ssh_permit_root="no"
     )
@@ -139,17 +133,22 @@ def test_nobody_locks_himself_out(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "file", "text"),
+    ("file", "text"),
     [
-        ("d12", "/etc/ssh/sshd_config.d/70-more.conf", "ListenAddress 0.0.0.0:2222"),
-        ("u24", "/etc/systemd/system/ssh.socket.d/more.conf", "[Socket]\nListenStream=2222"),
+        pytest.param(
+            "/etc/ssh/sshd_config.d/70-more.conf",
+            "ListenAddress 0.0.0.0:2222",
+            marks=pytest.mark.on("d12"),
+        ),
+        pytest.param(
+            "/etc/systemd/system/ssh.socket.d/more.conf",
+            "[Socket]\nListenStream=2222",
+            marks=pytest.mark.on("u24"),
+        ),
     ],
 )
-def test_no_port_that_sshd_will_listen_on_is_closed(
-    host: Host, server: str, file: str, text: str
-) -> None:
+def test_no_port_that_sshd_will_listen_on_is_closed(host: Host, file: str, text: str) -> None:
     """Neither is a line ``Port``, nor is any of them open yet: they are after the next start."""
-    only(host, server)
     before = host.check_output("nft list table inet mai_fleet")
     host.check_output(f"mkdir -p $(dirname {file}) && printf '{text}\n' >{file}")
     try:
@@ -157,13 +156,15 @@ def test_no_port_that_sshd_will_listen_on_is_closed(
         output = steps.refusal(host, "firewall", server_firewall_tcp_ports=[22, 80])
     finally:
         host.check_output(f"rm {file} && systemctl daemon-reload")
-    assert f"sshd on {server} listens on 22, 2222, and server_firewall_tcp_ports" in output
+    assert (
+        f"sshd on {steps.name(host)} listens on 22, 2222, and server_firewall_tcp_ports" in output
+    )
     assert host.check_output("nft list table inet mai_fleet") == before
 
 
+@pytest.mark.on("d13")
 def test_a_port_that_sshd_listens_on_by_itself_is_not_closed(host: Host) -> None:
     """As after somebody changed its settings back, and before its next start."""
-    only(host, "d13")
     host.check_output("systemd-run --unit=other-sshd /usr/sbin/sshd -D -p 2223")
     try:
         time.sleep(2)
@@ -173,9 +174,9 @@ def test_a_port_that_sshd_listens_on_by_itself_is_not_closed(host: Host) -> None
     assert "sshd on d13 listens on 22, 2223, and server_firewall_tcp_ports opens 22, 80" in output
 
 
+@pytest.mark.on("d13")
 def test_a_firewall_of_the_distribution_does_not_take_ours_away(host: Host) -> None:
     """On d13, as Docker's own rules are not among those that it flushes there."""
-    only(host, "d13")
     rules = host.check_output("nft list table inet mai_fleet")
     for verb in ("start", "reload", "restart", "stop", "enable --now", "disable --now"):
         host.check_output("nft add table inet strange")
@@ -187,8 +188,8 @@ def test_a_firewall_of_the_distribution_does_not_take_ours_away(host: Host) -> N
     assert "changed=0 " in steps.converge(host, "firewall")
 
 
+@pytest.mark.on("d12")
 def test_rules_that_somebody_took_out_of_the_kernel_are_loaded_again(host: Host) -> None:
-    only(host, "d12")
     rules = host.check_output("nft list table inet mai_fleet")
     for damage in ("flush chain inet mai_fleet forward", "insert rule inet mai_fleet input accept"):
         host.check_output(f"nft {damage}")
@@ -200,9 +201,9 @@ def test_rules_that_somebody_took_out_of_the_kernel_are_loaded_again(host: Host)
     assert steps.open_ports(host) == [22]
 
 
+@pytest.mark.on("d12")
 def test_settings_that_sshd_has_not_read_yet_are_read(host: Host) -> None:
     """As if a run had died between the file and the reload."""
-    only(host, "d12")
     host.check_output(
         f"cp -p {SSHD} /run/right && sed -i 's/Authentication no/Authentication yes/' {SSHD}"
     )
@@ -215,9 +216,9 @@ def test_settings_that_sshd_has_not_read_yet_are_read(host: Host) -> None:
     assert "changed=0 " in steps.converge(host, "ssh")
 
 
+@pytest.mark.on("d13")
 def test_settings_that_docker_has_not_read_yet_are_read(host: Host) -> None:
     """The same, with settings that take no restart; and a firewall that was not loaded."""
-    only(host, "d13")
     before = steps.engine(host)
     right = host.file(DAEMON).content_string
     other = json.dumps(json.loads(right) | {"labels": ["rack=8"]})
@@ -233,16 +234,16 @@ def test_settings_that_docker_has_not_read_yet_are_read(host: Host) -> None:
     assert steps.open_ports(host) == [22]
 
 
+@pytest.mark.on("d13")
 def test_settings_that_docker_would_refuse_are_not_written(host: Host) -> None:
-    only(host, "d13")
     before = host.file(DAEMON).content_string
     output = steps.refusal(host, "docker", server_docker_options={"live-reload": True})
     assert "live-reload" in output
     assert host.file(DAEMON).content_string == before
 
 
+@pytest.mark.on("d13")
 def test_settings_of_docker_that_are_no_json_are_refused(host: Host) -> None:
-    only(host, "d13")
     before = host.file(DAEMON).content_string
     host.check_output(f"echo '{{' >{DAEMON}")
     try:
@@ -253,9 +254,9 @@ def test_settings_of_docker_that_are_no_json_are_refused(host: Host) -> None:
     steps.converge(host, "docker")
 
 
+@pytest.mark.on("d13")
 def test_settings_of_the_kernel_that_were_lost_are_set_again(host: Host) -> None:
     """With settings that a network namespace has of its own, so that no other kernel is touched."""
-    only(host, "d13")
     key = "net.ipv4.conf.all.accept_redirects"
     mine = {
         "server_apply_kernel": True,
@@ -270,8 +271,8 @@ def test_settings_of_the_kernel_that_were_lost_are_set_again(host: Host) -> None
     steps.converge(host, "sysctl")
 
 
+@pytest.mark.on("u24")
 def test_a_power_cut_among_packages_is_healed(host: Host) -> None:
-    only(host, "u24")
     # Docker itself, as long as its files are exchanged.
     steps.local(
         *("docker", "exec", "--detach", steps.container(host), "apt-get", "install", "--yes"),

@@ -122,9 +122,8 @@ def test_the_kernels_settings_are_written_and_not_applied(host: Host) -> None:
     assert not host.file("/swapfile").exists
 
 
+@pytest.mark.on("d12")
 def test_debian_12_has_nothing_but_compose_from_debian_13(host: Host) -> None:
-    if steps.name(host) != "d12":
-        pytest.skip("only Debian 12 lacks Compose v2")
     assert "trixie" in host.check_output("apt-cache policy docker-compose")
     assert "Debian:13" not in host.check_output("apt-get --simulate dist-upgrade")
 
@@ -151,9 +150,8 @@ systemd-run --quiet --unit=repository python3 -m http.server --directory /root/r
 """
 
 
+@pytest.mark.on("d13")
 def test_the_repository_of_docker_is_trusted_by_its_own_key(host: Host) -> None:
-    if steps.name(host) != "d13":
-        pytest.skip("once is enough")
     host.check_output("bash -c %s", REPOSITORY)
     url = "http://127.0.0.1:8099"
     try:
@@ -170,26 +168,23 @@ def test_the_repository_of_docker_is_trusted_by_its_own_key(host: Host) -> None:
         host.check_output("systemctl stop repository; rm /etc/apt/*/mai-fleet-docker.*")
 
 
+@pytest.mark.on("d12")
 def test_there_are_networks_enough(host: Host) -> None:
-    if steps.name(host) != "d12":
-        pytest.skip("it is the same engine setting everywhere")
     host.check_output(
         "for n in $(seq 40); do docker network create many$n >/dev/null || exit; done"
     )
     host.check_output("docker network ls -qf name=many | xargs docker network rm")
 
 
+@pytest.mark.on("d12")
 def test_a_reinstalled_package_does_not_restart_docker(host: Host) -> None:
-    if steps.name(host) != "d12":
-        pytest.skip("once is enough, for it downloads the package")
     before = steps.engine(host)
     host.check_output("DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --reinstall docker.io")
     assert steps.engine(host) == before
 
 
+@pytest.mark.on("d12", "u24")
 def test_a_setting_waits_for_the_window_that_the_operator_opens(host: Host) -> None:
-    if steps.name(host) == "d13":
-        pytest.skip("the oldest engine and the newest are enough")
     before = steps.engine(host)
     started = host.check_output("docker inspect --format '{{.State.StartedAt}}' accident meant")
     setting = {"server_docker_log_files": 4}
