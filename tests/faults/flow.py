@@ -32,7 +32,15 @@ from simulator.simulator import RemoteSimulator, Simulator
 from unit.keys.bench import FLEET, Bench, desired
 
 LIMIT = 100.0
-FLOWS = ("provision", "rotate", "offboard")
+#: Each flow, and the runs before it. The key that ``replace`` leaves can be had back.
+BEFORE = {
+    "provision": (),
+    "rotate": ("provision",),
+    "undo": ("provision", "replace"),
+    "offboard": ("provision",),
+}
+FLOWS = tuple(BEFORE)
+_GRACE = 86400.0
 
 
 @dataclass(frozen=True)
@@ -101,12 +109,13 @@ def names(count: int) -> list[str]:
 def run(bench: Bench, flow: str, clients: list[str]) -> None:
     """One run of site with what the flow asks for: keys, delivery, proof, retirement."""
     state = "absent" if flow == "offboard" else "present"
-    wanted = [desired(name, limit=LIMIT, state=state, replace=flow == "rotate") for name in clients]
+    asked = {"replace": flow in ("rotate", "replace"), "undo": flow == "undo"}
+    wanted = [desired(name, limit=LIMIT, state=state, **asked) for name in clients]
     rows = bench.run(*wanted)
     alive = [one for one in wanted if not rows[one.client].get("failed") and state == "present"]
     served = [one for one in alive if deliver(bench, one.client)]
     proven = [one for one in served if prove(bench, one)]
-    retire(bench, proven)
+    retire(bench, proven, _GRACE if flow == "replace" else 0)
 
 
 def deliver(bench: Bench, client: str) -> bool:
@@ -150,7 +159,7 @@ def prove(bench: Bench, wanted: Desired) -> bool:
     return good
 
 
-def retire(bench: Bench, proven: list[Desired]) -> None:
+def retire(bench: Bench, proven: list[Desired], grace: float) -> None:
     waiting = [bench.record(one.client) for one in proven]
     waiting = [record for record in waiting if record.former]
     if not waiting:
@@ -158,7 +167,7 @@ def retire(bench: Bench, proven: list[Desired]) -> None:
     api = bench.api()
     live = living(api, FLEET)
     now = {key.hash: key for keys in live.values() for key in keys}
-    retirement = Retirement(api, bench.store, 0, bench.now, False)
+    retirement = Retirement(api, bench.store, grace, bench.now, False)
     for record in waiting:
         try:
             keys = live.get(record.client, [])

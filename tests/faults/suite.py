@@ -30,7 +30,7 @@ from simulator.simulator import Simulator
 from unit.keys.bench import FLEET, Bench
 
 from faults import flow as flows
-from faults.flow import FLOWS, LIMIT, Break
+from faults.flow import BEFORE, FLOWS, LIMIT, Break
 
 #: What OpenRouter or the network may do to a request.
 REQUEST_FAULTS: dict[str, dict[str, Any]] = {
@@ -210,8 +210,8 @@ def prepared(world: World, flow: str) -> None:
     """How things are when the flow begins."""
     world.simulator.reset()
     shutil.rmtree(world.bench.folder, ignore_errors=True)
-    if flow != "provision":
-        world.run("provision")
+    for earlier in BEFORE[flow]:
+        world.run(earlier)
     world.keep()
 
 
