@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from contract.table import contract
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
@@ -70,7 +70,12 @@ class Application:
         path = request.path.removeprefix(self.base)
         name, values = self.match(request)
         body: Any = None
-        if data := request.get_data():
+        try:
+            data = request.get_data()
+        except ClientDisconnected as gone:
+            # Whoever asks was killed in the middle of it, which is nobody's fault here.
+            raise ConnectionAbortedError from gone
+        if data:
             try:
                 body = json.loads(data, parse_constant=not_json)
             except ValueError:
