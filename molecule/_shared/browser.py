@@ -5,28 +5,34 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import json
-import os
 import socket
 import ssl
-import struct
 import subprocess
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.message import Message
+from email.message import Message as Headers
 from typing import Any
 
+import wsproto
 from http2 import Tunnel
+from wsproto.connection import ConnectionType
+from wsproto.events import (
+    AcceptConnection,
+    CloseConnection,
+    Message,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
 
 TIMEOUT = 420.0
-# Kinds of frames, RFC 6455, section 5.2.
-TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
 class Connection(http.client.HTTPSConnection):
@@ -45,7 +51,7 @@ class Connection(http.client.HTTPSConnection):
 @dataclass(frozen=True)
 class Answer:
     status: int
-    headers: Message
+    headers: Headers
     body: bytes
 
 
@@ -148,94 +154,79 @@ class WebSocket:
     PATH = "/ws/socket.io/?EIO=4&transport=websocket"
 
     def __init__(self, browser: Browser, origin: str = "", tunnel: Tunnel | None = None) -> None:
-        self._buffer = b""
-        self._socket: socket.socket | Tunnel = tunnel or self._upgraded(browser, origin)
+        self._text = ""
+        self._arrived: deque[str] = deque()
+        self._socket: socket.socket | Tunnel
+        self._frames: wsproto.WSConnection | wsproto.connection.Connection
+        if tunnel:
+            self._frames = wsproto.connection.Connection(ConnectionType.CLIENT)
+            self._socket = tunnel
+        else:
+            self._frames, self._socket = self._upgraded(browser, origin)
         assert self.receive().startswith("0{")
         self.send("40" + json.dumps({"token": browser.token}))
         greeting = self.receive()
         assert greeting.startswith("40{"), greeting
         self.session = json.loads(greeting[2:])["sid"]
 
-    def _upgraded(self, browser: Browser, origin: str) -> socket.socket:
+    def _upgraded(
+        self, browser: Browser, origin: str
+    ) -> tuple[wsproto.WSConnection, socket.socket]:
         connection = browser.connection()
         connection.connect()
-        key = base64.b64encode(os.urandom(16)).decode()
-        connection.sock.sendall(
-            "\r\n".join(
-                [
-                    f"GET {self.PATH} HTTP/1.1",
-                    f"Host: {browser.domain}",
-                    "Upgrade: websocket",
-                    "Connection: Upgrade",
-                    f"Sec-WebSocket-Key: {key}",
-                    "Sec-WebSocket-Version: 13",
-                    f"Origin: {origin or f'https://{browser.domain}'}",
-                    "",
-                    "",
-                ]
-            ).encode()
-        )
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += connection.sock.recv(65536)
-        head, _blank, self._buffer = head.partition(b"\r\n\r\n")
-        if b" 101 " not in head.splitlines()[0]:
-            connection.close()
-            raise ConnectionError(head.decode())
-        return connection.sock
+        frames = wsproto.WSConnection(ConnectionType.CLIENT)
+        headers = [(b"Origin", (origin or f"https://{browser.domain}").encode())]
+        request = Request(host=browser.domain, target=self.PATH, extra_headers=headers)
+        connection.sock.sendall(frames.send(request))
+        while True:
+            frames.receive_data(connection.sock.recv(65536))
+            for event in frames.events():
+                if isinstance(event, AcceptConnection):
+                    return frames, connection.sock
+                if isinstance(event, RejectConnection):
+                    connection.close()
+                    raise ConnectionError(f"no websocket: status {event.status_code}")
 
     def say_goodbye(self) -> None:
         """The other side answers with the same, and closes."""
-        self._frame(CLOSE, b"")
+        self._socket.sendall(self._frames.send(CloseConnection(code=1000)))
 
     def close(self) -> None:
         self._socket.close()
 
     def send(self, text: str) -> None:
-        self._frame(TEXT, text.encode())
-
-    def _frame(self, kind: int, data: bytes) -> None:
-        mask = os.urandom(4)
-        length = (
-            bytes([0x80 | len(data)])
-            if len(data) < 126
-            else bytes([0x80 | 126]) + struct.pack(">H", len(data))
-        )
-        masked = bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
-        self._socket.sendall(bytes([0x80 | kind]) + length + mask + masked)
+        self._socket.sendall(self._frames.send(Message(data=text)))
 
     def receive(self) -> str:
         """The next message; pings are answered on the way."""
         while True:
-            first, second = self._take(2)
-            length = second & 0x7F
-            if length >= 126:
-                size = 2 if length == 126 else 8
-                length = int.from_bytes(self._take(size), "big")
-            data = self._take(length)
-            kind = first & 0x0F
-            if kind == CLOSE:
-                raise ConnectionError(f"the websocket was closed: {data!r}")
-            if kind == PING:
-                self._frame(PONG, data)
-            elif kind == TEXT:
-                text = data.decode()
+            while self._arrived:
+                text = self._arrived.popleft()
                 if text != "2":
                     return text
-                # The same once more, of the layer above.
+                # A ping of the layer above.
                 self.send("3")
+            for event in self._frames.events():
+                self._take(event)
+            if not self._arrived:
+                self._more()
 
-    def _take(self, size: int) -> bytes:
-        while len(self._buffer) < size:
-            self._more()
-        taken, self._buffer = self._buffer[:size], self._buffer[size:]
-        return taken
+    def _take(self, event: object) -> None:
+        if isinstance(event, TextMessage):
+            self._text += event.data
+            if event.message_finished:
+                self._arrived.append(self._text)
+                self._text = ""
+        elif isinstance(event, Ping):
+            self._socket.sendall(self._frames.send(event.response()))
+        elif isinstance(event, CloseConnection):
+            raise ConnectionError(f"the websocket was closed: {event}")
 
     def _more(self) -> None:
         data = self._socket.recv(65536)
         if not data:
             raise ConnectionError("the websocket was cut")
-        self._buffer += data
+        self._frames.receive_data(data)
 
 
 class Listener:

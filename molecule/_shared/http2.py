@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A websocket's bytes inside an HTTP/2 connection (RFC 8441), as browsers send them.
 
-So much of HTTP/2 (RFC 9113) as one stream needs that is not in a hurry.
+So much of HTTP/2 (RFC 9113) as one stream needs that is not in a hurry. Written out, because h2
+4.4 takes GOAWAY for the end of the whole connection, and that a stream goes on after it is what a
+rehearsal has to see.
 """
 
 from __future__ import annotations
