@@ -130,7 +130,8 @@ class ActionModule(Stage):
             cap = Cap(client["spending_limit"], client["limit_reset"])
             try:
                 mine = live.get(record.client, [])
-                found[record.client] = retirement.apply(record, cap, earlier, mine)
+                spends = _spends(state["clients"][record.client], record)
+                found[record.client] = retirement.apply(record, cap, earlier, mine, spends)
             except FleetError as error:
                 found[record.client] = _failed(record.client, error)
         self.take(state, found)
@@ -163,6 +164,14 @@ def _desired(name: str, client: dict[str, Any], row: Row) -> Desired:
         slugs=row.get("slugs", []),
         held=row.get("held"),
     )
+
+
+def _spends(row: Row, record: Record) -> bool:
+    """Whether a chat was paid for with the record's key, wherever one can be made."""
+    chats = row["instance"] == "webui" and row["state"] == "present" and row.get("chat_model")
+    if not chats or row.get("exhausted"):
+        return True
+    return "chat" in record.proven.split("+")[1:]
 
 
 def _failed(name: str, error: FleetError) -> Row:

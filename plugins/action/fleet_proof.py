@@ -17,6 +17,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.key_proof imp
     MAX_TOKENS,
     PROMPT,
     Proof,
+    Purse,
     Sold,
     prove,
 )
@@ -53,14 +54,17 @@ class ActionModule(Stage):
                 broken[name] = {"failed": True, "failure": error.failure()}
         self.take(state, broken)
         proofs = self._keys(state, clients, apis, paid)
+        purses = self._purses(state, clients, paid, proofs)
         answer = self._instances(state, clients, secrets, paid, proofs)
+        spent = self._spent(purses, answer)
         found = {**broken}
         for name in clients:
             row = state["clients"][name]
             if row["failure"]:
                 continue
             row["exhausted"] = proofs[name].exhausted
-            row["gates"] = [*proofs[name].gates, *answer["clients"].get(name, {}).get("gates", [])]
+            seen = answer["clients"].get(name, {}).get("gates", [])
+            row["gates"] = [*proofs[name].gates, *seen, *spent.get(name, [])]
             row["unpaid"] = sorted(set(self._wanted()) - set(paid.get(name, ())))
             found[name] = _verdict(row)
             if not found[name].get("failed") and name in paid:
@@ -141,6 +145,48 @@ class ActionModule(Stage):
         with ThreadPoolExecutor(_READERS) as pool:
             return dict(zip(clients, pool.map(one, clients), strict=True))
 
+    def _chats(self, name: str, row: Row, paid: dict[str, list[str]], proof: Proof) -> bool:
+        wanted = row["instance"] == "webui" and "chat" in paid.get(name, ())
+        return bool(wanted and row["chat_model"] and not proof.exhausted)
+
+    def _purses(
+        self,
+        state: State,
+        clients: dict[str, dict[str, Any]],
+        paid: dict[str, list[str]],
+        proofs: dict[str, Proof],
+    ) -> dict[str, Purse]:
+        """What was spent until now by the clients whose former key works still."""
+        purses = {}
+        for name in clients:
+            row, record = state["clients"][name], self._store.record(name)
+            old = [one.hash for one in record.former if not one.since] if record else []
+            # A chat with a free model shows nowhere.
+            if not (record and old and row["state"] == "present" and row["cost"]):
+                continue
+            if not self._chats(name, row, paid, proofs[name]):
+                continue
+            patience = float(self.option("patience"))
+            try:
+                purses[name] = Purse(self.management(), record.key_hash, old, patience=patience)
+            except FleetError as error:
+                self.fail(state, [name], error)
+        return purses
+
+    def _spent(
+        self, purses: dict[str, Purse], answer: dict[str, Any]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """The gate of each client that got an answer to its chat."""
+        names = []
+        for name in purses:
+            gates = answer["clients"].get(name, {}).get("gates", [])
+            if any(gate["gate"] == "chat" and gate["state"] == "passed" for gate in gates):
+                names.append(name)
+        with ThreadPoolExecutor(_READERS) as pool:
+            return dict(
+                zip(names, pool.map(lambda name: [purses[name].gate()], names), strict=True)
+            )
+
     def _instances(
         self,
         state: State,
@@ -154,7 +200,7 @@ class ActionModule(Stage):
             row = state["clients"][name]
             if row["instance"] != "webui":
                 continue
-            chat = "chat" in paid.get(name, ()) and row["chat_model"] and not proofs[name].exhausted
+            chat = self._chats(name, row, paid, proofs[name])
             wanted.append(
                 {
                     "name": name,

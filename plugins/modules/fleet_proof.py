@@ -38,7 +38,7 @@ options:
     type: float
     default: 0.5
   patience:
-    description: Seconds that a change of a guardrail may take to be in force.
+    description: Seconds that a change of a guardrail may take to be in force, and a chat to be counted as spent.
     type: int
     default: 30
   pool:

@@ -149,10 +149,10 @@ class Fleet:
         found.reload()
         return found
 
-    def life(self, client: str) -> tuple[str, str]:
+    def life(self, client: str) -> tuple[str, str, int]:
         """Another container, or a restart of this one, has another life."""
         container = self.container(client)
-        return container.id, container.attrs["State"]["StartedAt"]
+        return container.id, container.attrs["State"]["StartedAt"], container.attrs["RestartCount"]
 
     def environment(self, client: str) -> dict[str, str]:
         """The environment that Docker gave the container."""

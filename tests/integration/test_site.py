@@ -19,6 +19,7 @@ import requests
 from simulator.simulator import Simulator
 
 from integration.fleet import TIMEOUT, Fleet, Run
+from integration.load import Load
 
 pytestmark = pytest.mark.docker
 
@@ -286,22 +287,64 @@ def test_a_key_is_replaced_when_asked(first: Run, fleet: Fleet) -> None:
     assert fleet.site().changed == 0
 
 
-def test_keys_are_rotated_and_back(first: Run, fleet: Fleet) -> None:
-    """Each time the instance goes on with the other key, and is not restarted."""
+def test_keys_are_rotated_and_back_under_load(first: Run, fleet: Fleet) -> None:
+    """Each time the instance goes on with the other key; nobody who chats notices."""
     old = fleet.keys(LODZ)[0]["hash"]
     life = fleet.life(LODZ)
     nobody = fleet.play("rotate")
     assert nobody.status == 2 and "fleet_select" in nobody.output
-    rotated = fleet.play("rotate", "-e", f"fleet_select={LODZ}")
-    assert rotated.status == 0, rotated.output
-    assert {key["hash"]: key["disabled"] for key in fleet.keys(LODZ)}[old]
-    assert fleet.admin(LODZ).chat("openai/gpt-4o-mini").json()["choices"]
-    undone = fleet.play("rotate", "-e", f"fleet_select={LODZ}", "-e", "fleet_undo=true")
-    assert undone.status == 0, undone.output
-    assert [key["hash"] for key in fleet.keys(LODZ) if not key["disabled"]] == [old]
+    user = fleet.sign_in(LODZ, "ewa@people.example", "ewa's own password")
+    fleet.simulator.clear_log()
+    with Load(user, fleet.simulator) as load:
+        rotated = fleet.play("rotate", "-e", f"fleet_select={LODZ}")
+        assert rotated.status == 0, rotated.output
+        (new,) = [key["hash"] for key in fleet.keys(LODZ) if not key["disabled"]]
+        assert new != old
+        assert spenders(fleet, load) == {new}
+        undone = fleet.play("rotate", "-e", f"fleet_select={LODZ}", "-e", "fleet_undo=true")
+        assert undone.status == 0, undone.output
+        assert [key["hash"] for key in fleet.keys(LODZ) if not key["disabled"]] == [old]
+        assert spenders(fleet, load) == {old}
+        assert load.is_streaming
+    assert load.failed == []
+    assert load.chats > 20
+    assert load.streamed == load.expected
+    refused = [row for row in fleet.simulator.requests if row.status in (401, 402, 403)]
+    assert refused == []
     assert fleet.life(LODZ) == life
-    assert fleet.admin(LODZ).chat("openai/gpt-4o-mini").json()["choices"]
+    # What was spent until the last moment counts, and the cap of the key that stays knows it now.
+    fleet.site()
     assert fleet.site().changed == 0
+
+
+def spenders(fleet: Fleet, load: Load) -> set[str]:
+    """Hashes of the client's keys with which the next few chats are paid for."""
+    before = {key["hash"]: key["usage"] for key in fleet.keys(LODZ)}
+    load.wait(5)
+    return {key["hash"] for key in fleet.keys(LODZ) if key["usage"] != before[key["hash"]]}
+
+
+def test_an_instance_that_goes_on_with_the_old_key_is_found_out(first: Run, fleet: Fleet) -> None:
+    """Its connection has the new key, and a header of the client's that sends the old one."""
+    admin = fleet.admin(LODZ)
+    (old,) = [key["hash"] for key in fleet.keys(LODZ) if not key["disabled"]]
+    config = admin.call("GET", "/openai/config").json()
+    headers = {"Authorization": f"Bearer {fleet.secrets(LODZ)['api_key']}"}
+    config["OPENAI_API_CONFIGS"]["0"]["headers"] = headers
+    admin.call("POST", "/openai/config/update", **config).raise_for_status()
+    run = fleet.play("rotate", "-e", f"fleet_select={LODZ}", "-e", "proof_patience=2")
+    assert run.status == 2, run.output
+    found = f"saw it was paid for with the key that was replaced, sha256:{old[:12]}"
+    assert found in run.output
+    works = {key["hash"]: not key["disabled"] for key in fleet.keys(LODZ)}
+    assert works[old]
+    config = admin.call("GET", "/openai/config").json()
+    config["OPENAI_API_CONFIGS"]["0"]["headers"] = {}
+    admin.call("POST", "/openai/config/update", **config).raise_for_status()
+    fleet.site()
+    works = {key["hash"]: not key["disabled"] for key in fleet.keys(LODZ)}
+    assert not works[old]
+    assert list(works.values()).count(True) == 1
 
 
 def test_a_client_whose_file_vanished_is_reported(first: Run, fleet: Fleet) -> None:

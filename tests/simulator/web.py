@@ -21,6 +21,7 @@ from werkzeug.wrappers import Request, Response
 from . import control
 from .call import Answer
 from .engine import Engine, Incoming
+from .faults import Fault
 from .keys import digest
 
 CONTROL = "/_simulator/"
@@ -63,7 +64,7 @@ class Application:
         if fault and fault.cut == "after":
             drop(environ)
         broken = environ if fault and fault.cut == "middle" else None
-        response = reply(answer, broken, fault.pace if fault else 0)
+        response = reply(answer, broken, fault)
         return response(environ, start_response)
 
     def read(self, request: Request) -> Incoming | Response:
@@ -124,7 +125,7 @@ def not_json(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def reply(answer: Answer, broken: dict[str, Any] | None, pace: float) -> Response:
+def reply(answer: Answer, broken: dict[str, Any] | None, fault: Fault | None) -> Response:
     """`broken`: the environment of a request whose answer is to end in the middle."""
     if answer.events is None:
         response = as_json(answer.status, answer.body)
@@ -134,7 +135,7 @@ def reply(answer: Answer, broken: dict[str, Any] | None, pace: float) -> Respons
     else:
         lines = list(stream(answer.events))
         chunks = interrupted(lines[: len(lines) // HALF], broken) if broken else iter(lines)
-        response = Response(paced(chunks, pace), content_type="text/event-stream")
+        response = Response(paced(chunks, fault), content_type="text/event-stream")
     response.headers.extend(answer.headers)
     return response
 
@@ -146,10 +147,11 @@ def stream(events: list[dict[str, Any]]) -> Iterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
-def paced(chunks: Iterator[bytes], pace: float) -> Iterator[bytes]:
+def paced(chunks: Iterator[bytes], fault: Fault | None) -> Iterator[bytes]:
+    """The pace is looked up each time, so that a test can let a stream go on at once."""
     for number, chunk in enumerate(chunks):
-        if number:
-            time.sleep(pace)
+        if number and fault:
+            time.sleep(fault.pace)
         yield chunk
 
 

@@ -248,6 +248,15 @@ class OpenWebUI:
         }
         self._object("POST", "/openai/config/update", body)
 
+    def set_provider_keys(self, keys: list[str]) -> None:
+        """Replace the connections' keys and nothing else. They are in force with the next request.
+
+        :meth:`set_provider` makes Open WebUI forget its list of models, and a chat that is being
+        prepared at that moment fails. This does not.
+        """
+        body = {"config": {"openai.api_keys": keys}}
+        self._object("POST", "/api/v1/configs/import", body)
+
     def model_rows(self) -> list[ModelRow]:
         """The rows of providers' models; presets, which are based on such a model, are not here."""
         path = "/api/v1/models/base"

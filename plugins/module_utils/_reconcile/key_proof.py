@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import (
     ApiError,
     FleetError,
@@ -32,6 +32,10 @@ _PAUSE = 1.0
 _SECOND_CALL = 5.0
 
 #: What to do about a refusal that says nothing of the guardrail.
+_UNPAID = (
+    "the old key goes on working; see whether another connection of the instance answers for this "
+    "model, then run mai.fleet.site: it chats and looks again"
+)
 _OTHERWISE = "something else refused it, which proves nothing of the guardrail; see the reason"
 _NO_PROOF = {
     402: "add credit at https://openrouter.ai/settings/credits",
@@ -97,6 +101,60 @@ def prove(
         gate = _fence(api, sold.fence_model, lambda: sleep(min(patience, _SECOND_CALL)))
         return Proof([*proof.gates, gate])
     return proof
+
+
+class Purse:
+    """Whether a chat is paid for with the key that is the client's now, and not with a former one.
+
+    OpenRouter counts for each key. That is what is looked at, before the chat and after it.
+
+    :param api: with the management key
+    :param former: hashes of the keys that were replaced and work still
+    """
+
+    def __init__(
+        self,
+        api: OpenRouter,
+        key_hash: str,
+        former: list[str],
+        *,
+        patience: float,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """:raises FleetError: OpenRouter does not say what was spent until now"""
+        self._api = api
+        self._hash = key_hash
+        self._patience = patience
+        self._sleep = sleep
+        self._before = {known: self._spent(known) for known in (key_hash, *former)}
+
+    def gate(self) -> dict[str, Any]:
+        """The gate, once the chat was answered. What is spent may be counted a little later."""
+        expected = "the chat is paid for with the new key"
+        deadline = time.monotonic() + self._patience
+        try:
+            while not self._grew(self._hash):
+                if time.monotonic() >= deadline:
+                    return _gate("spend", expected, self._elsewhere(), _UNPAID)
+                self._sleep(_PAUSE)
+        except FleetError as error:
+            return _gate("spend", expected, str(error), error.todo or "run again")
+        return _gate("spend", expected, expected)
+
+    def _spent(self, key_hash: str) -> tuple[float, str]:
+        key: Key | None = self._api.key(key_hash)
+        return (key.usage, key.last_used_at) if key else (0.0, "")
+
+    def _grew(self, key_hash: str) -> bool:
+        return self._spent(key_hash) != self._before[key_hash]
+
+    def _elsewhere(self) -> str:
+        used = [known[:12] for known in self._before if known != self._hash and self._grew(known)]
+        if used:
+            return (
+                f"it was paid for with the key that was replaced, sha256:{', sha256:'.join(used)}"
+            )
+        return f"nothing was spent with the new key within {self._patience:.0f} s"
 
 
 def _suspended(api: OpenRouter, sold: Sold) -> Proof:

@@ -27,6 +27,12 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
     without,
 )
 
+_UNPROVEN = (
+    "the key {} was replaced and goes on working: it is not proven that its successor took its "
+    "place, because the calls that cost something were left out; run again with proof_chat, and "
+    "with room for them in proof_budget"
+)
+
 
 @dataclass(frozen=True)
 class Cap:
@@ -55,11 +61,17 @@ class Retirement:
     check: bool
 
     def apply(
-        self, record: Record, cap: Cap, earlier: Mapping[str, Key], live: list[Key]
+        self,
+        record: Record,
+        cap: Cap,
+        earlier: Mapping[str, Key],
+        live: list[Key],
+        spends: bool = True,
     ) -> dict[str, Any]:
         """:param earlier: the same keys by hash, as they were a while ago
 
         :param live: all keys of the client at OpenRouter
+        :param spends: whether it is proven that the client spends on its new key
         :raises FleetError: every step before it is on disk
         """
         known = {key.hash: key for key in live}
@@ -70,7 +82,11 @@ class Retirement:
             if key is None and not former.deleted:
                 # It may have been moved to another workspace.
                 key = self.api.key(former.hash)
-            if not former.since and record.proven:
+            if not former.since:
+                if not (record.proven and spends):
+                    if key and not key.disabled and not self.check:
+                        warnings.append(_UNPROVEN.format(former.name))
+                    continue
                 if key and key.usage != earlier.get(key.hash, key).usage:
                     warnings.append(
                         f"the key {former.name} was replaced and is used still: it goes on working "

@@ -131,8 +131,10 @@ def apply(api: OpenWebUI, old: State, new: State) -> None:
     """Write what differs. What closes a door comes first."""
     if new.admin_config != old.admin_config:
         api.set_admin_config(new.admin_config)
-    if new.provider != old.provider:
+    if _without_keys(new.provider) != _without_keys(old.provider):
         api.set_provider(new.provider)
+    elif new.provider != old.provider:
+        api.set_provider_keys([one.key for one in new.provider.connections])
     for model_id in old.rows.keys() - new.rows.keys():
         api.delete_model_row(model_id)
     for model_id, row in new.rows.items():
@@ -146,6 +148,12 @@ def apply(api: OpenWebUI, old: State, new: State) -> None:
             api.share_model(model_id, row.grants)
     if new.banners != old.banners:
         api.set_banners(new.banners)
+
+
+def _without_keys(provider: Provider) -> Provider:
+    return replace(
+        provider, connections=tuple(replace(one, key="") for one in provider.connections)
+    )
 
 
 def our_connection(

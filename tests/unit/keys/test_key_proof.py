@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.key_proof import (
     Proof,
+    Purse,
     Sold,
     prove,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 from simulator.simulator import Simulator
 from unit.keys.bench import (
     FLASH,
@@ -476,3 +478,69 @@ def test_no_gate_shows_the_key(client: Bench, sold: Sold) -> None:
     client.simulator.fault(path="/key", status=403, message=f"no {secret}")
     proofs = [proven(client, sold), proven(client, sold, suspended=True), proven(client, sold)]
     assert secret not in repr(proofs)
+
+
+# --- spending on the new key --------------------------------------------------------------------
+
+
+class Rotated:
+    """A client with a new key beside its old one, and the purse before a chat."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.old = bench.secret() or ""
+        bench.one(desired(replace=True))
+        self.new = bench.secret() or ""
+
+    def purse(self, **options: Any) -> Purse:
+        record = self.bench.record("acme")
+        former = [one.hash for one in record.former]
+        return Purse(self.bench.api(), record.key_hash, former, **{"patience": 0, **options})
+
+    def chat(self, secret: str) -> None:
+        self.bench.api(secret).chat(MINI, "Hello", 16)
+
+
+@pytest.fixture
+def rotated(client: Bench) -> Rotated:
+    return Rotated(client)
+
+
+def test_a_chat_is_paid_for_with_the_new_key(rotated: Rotated) -> None:
+    rotated.chat(rotated.old)
+    purse = rotated.purse()
+    rotated.chat(rotated.new)
+    gate = purse.gate()
+    assert (gate["gate"], gate["passed"], gate["todo"]) == ("spend", True, "")
+
+
+def test_an_instance_that_goes_on_with_the_old_key(rotated: Rotated) -> None:
+    purse = rotated.purse()
+    rotated.chat(rotated.old)
+    gate = purse.gate()
+    assert not gate["passed"]
+    assert gate["seen"] == (
+        f"it was paid for with the key that was replaced, sha256:{sha256(rotated.old)[:12]}"
+    )
+    assert "the old key goes on working" in gate["todo"]
+
+
+def test_a_chat_that_nobody_paid_for(rotated: Rotated) -> None:
+    clock = Clock(rotated.bench.simulator)
+    gate = rotated.purse(patience=0.02, sleep=clock).gate()
+    assert not gate["passed"]
+    assert gate["seen"] == "nothing was spent with the new key within 0 s"
+    assert clock.slept
+
+
+def test_what_is_spent_is_counted_a_little_later(rotated: Rotated) -> None:
+    purse = rotated.purse(patience=30, sleep=lambda _seconds: rotated.chat(rotated.new))
+    assert purse.gate()["passed"]
+
+
+def test_an_openrouter_that_does_not_say_what_was_spent(rotated: Rotated) -> None:
+    purse = rotated.purse()
+    rotated.bench.simulator.fault(path="/keys/.*", status=403)
+    gate = purse.gate()
+    assert not gate["passed"]
+    assert "HTTP 403" in gate["seen"]

@@ -13,7 +13,7 @@ from ansible_collections.mai.fleet.plugins.action import fleet_keys, fleet_proof
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile import records
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
-from unit.keys.bench import Bench, Row
+from unit.keys.bench import MINI, Bench, Row
 from unit.keys.stages import Stages
 
 DAY = 86400.0
@@ -263,6 +263,49 @@ def test_undo_in_check_mode(stages: Stages) -> None:
     assert stages.results[-1]["changed"]
     assert stages.record() == before
     assert keys(stages) == [(False, 100), (True, 100)]
+
+
+# --- no proof without a chat --------------------------------------------------------------------
+
+
+def as_an_instance(stages: Stages) -> Row:
+    """As of a client whose instance is proven by a chat; it has none here, so that none is made."""
+    for host in stages.hosts.values():
+        host["fleet_state"]["clients"]["acme"].update(instance="webui", chat_model=MINI)
+    return retire(stages)
+
+
+def test_no_key_is_retired_before_its_successor_paid_for_a_chat(stages: Stages) -> None:
+    stages.keys(replace="acme")
+    stages.prove(chat=False)
+    assert stages.record().proven.split("+")[1:] == ["fence"]
+    as_an_instance(stages)
+    assert keys(stages) == [(True, 100), (True, 100)]
+    (warning,) = stages.row()["warnings"]
+    assert "it is not proven that its successor took its place" in warning
+    stages.keys()
+    stages.prove()
+    as_an_instance(stages)
+    assert keys(stages) == [(False, 100), (True, 100)]
+
+
+def test_a_cap_that_is_used_up_keeps_no_old_key_alive(stages: Stages) -> None:
+    """No chat can be made then, and none is taken from anybody."""
+    spend(stages, 100)
+    stages.keys(replace="acme")
+    stages.prove()
+    assert stages.row()["exhausted"]
+    as_an_instance(stages)
+    assert [works for works, _cap in keys(stages)] == [False, True]
+
+
+def test_without_room_in_the_budget_the_old_key_goes_on(stages: Stages) -> None:
+    stages.keys(replace="acme")
+    stages.prove(budget=0)
+    retire(stages)
+    assert keys(stages) == [(True, 100), (True, 100)]
+    (warning,) = stages.row()["warnings"]
+    assert "proof_budget" in warning
 
 
 # --- records of an older version ----------------------------------------------------------------

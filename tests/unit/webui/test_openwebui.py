@@ -147,6 +147,12 @@ def test_settings_of_connections_are_found_by_index_or_url_and_written_by_index(
     }
 
 
+def test_keys_are_replaced_without_the_rest(recorded: Any) -> None:
+    recorded.answer("POST /api/v1/configs/import", 200, {})
+    OpenWebUI(recorded.transport, "t").set_provider_keys(["key-a", ""])
+    assert recorded.requests[-1]["body"] == {"config": {"openai.api_keys": ["key-a", ""]}}
+
+
 def test_the_second_factor_policy_is_never_sent(recorded: Any) -> None:
     recorded.answer("POST /api/v1/auths/admin/config", 200, {})
     policy = {

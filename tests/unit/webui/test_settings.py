@@ -11,11 +11,13 @@ from ansible_collections.mai.fleet.plugins.module_utils._api.openwebui import (
     EVERYBODY,
     Connection,
     ModelRow,
+    OpenWebUI,
     Provider,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.settings import (
     Settings,
     State,
+    apply,
     drift,
     our_connection,
     wanted,
@@ -197,3 +199,17 @@ def test_the_notice_of_a_suspension_comes_and_goes_beside_other_banners() -> Non
     reworded = wanted(replace(suspended, notice="Call us."), shown, NOW + 60).banners
     assert [banner["content"] for banner in reworded] == ["Hi", "Call us."]
     assert wanted(SETTINGS, shown, NOW).banners == [other]
+
+
+def test_a_new_key_alone_leaves_the_list_of_models_alone(recorded: Any) -> None:
+    """Open WebUI forgets it with every other change, and chats that have just begun fail."""
+    for request in ("POST /api/v1/configs/import", "POST /openai/config/update"):
+        recorded.answer(request, 200, {})
+    api = OpenWebUI(recorded.transport, "t")
+    new = _state(THEIRS, OURS)
+    apply(api, _state(THEIRS, replace(OURS, key="sk-or-v1-old")), new)
+    assert [row["request"] for row in recorded.requests] == ["POST /api/v1/configs/import"]
+    assert recorded.requests[0]["body"] == {"config": {"openai.api_keys": ["their-key", KEY]}}
+    apply(api, _state(THEIRS, replace(OURS, key="sk-or-v1-old", config={})), new)
+    assert recorded.requests[-1]["request"] == "POST /openai/config/update"
+    assert len(recorded.requests) == 2
