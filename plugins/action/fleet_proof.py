@@ -21,7 +21,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.key_proof imp
     Sold,
     prove,
 )
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import now
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import current, now
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import keep_tokens
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import digest
@@ -76,7 +76,7 @@ class ActionModule(Stage):
         return self.result(state, {})
 
     def _secrets(self, name: str) -> dict[str, str]:
-        secrets = self._store.secrets(name)
+        secrets = current(self._store.secrets(name))
         if "api_key" not in secrets:
             raise FleetError(
                 "the store holds no key of this client, so there is nothing to prove",

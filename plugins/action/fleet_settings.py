@@ -12,6 +12,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment impor
     CONNECTION_TAGS,
     public_url,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import current
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import keep_tokens
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
 
@@ -30,7 +31,7 @@ class ActionModule(Stage):
             if row["instance"] != "webui":
                 continue
             try:
-                payload[name] = store.secrets(name)
+                payload[name] = current(store.secrets(name))
                 record = store.record(name)
             except FleetError as error:
                 broken[name] = {"failed": True, "failure": error.failure()}

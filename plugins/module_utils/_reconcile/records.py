@@ -186,6 +186,15 @@ def chosen(secrets: Mapping[str, str], key_hash: str) -> dict[str, str]:
     return {}
 
 
+def current(secrets: Mapping[str, str]) -> dict[str, str]:
+    """A client's secrets without those of keys that are not its key any more."""
+    return {
+        name: secret
+        for name, secret in secrets.items()
+        if name == "api_key" or not is_api_key(name)
+    }
+
+
 def without(secrets: Mapping[str, str], key_hash: str) -> dict[str, str]:
     """A client's secrets when this former key is deleted."""
     return {name: value for name, value in secrets.items() if name != _beside(key_hash)}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 
 import pytest
@@ -324,3 +325,34 @@ def test_a_record_of_the_first_schema_is_read() -> None:
     assert [attempt.name for attempt in record.attempts] == ["mai/hosting/acme/g1/01234567"]
     assert [former.hash for former in record.former] == ["aa", "bb"]
     assert record.schema == 2
+
+
+# --- what a server is told ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("action", "options"),
+    [
+        ("fleet_settings", {"notice": ""}),
+        ("fleet_proof", {"scope": "all", "chat": True, "fence": False, "budget": 1, "patience": 0}),
+    ],
+)
+def test_a_server_gets_no_secret_of_a_former_key(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, action: str, options: Row
+) -> None:
+    old = stages.bench.secret()
+    rotate(stages)
+    stages.client("acme", instance="webui")
+    stages.once("fleet_preflight", select="")
+    sent: list[dict[str, str]] = []
+
+    def module(module_name: str, module_args: Row, task_vars: Row) -> Row:
+        sent.extend(json.loads(module_args["secrets"]).values())
+        return {"failed": True, "msg": f"no {module_name} on {task_vars['inventory_hostname']}"}
+
+    monkeypatch.setattr(stages, "_module", module)
+    stages.everywhere(action, pool=1, **options)
+    (secrets,) = sent
+    assert secrets["api_key"] == stages.bench.secret()
+    assert old in stages.bench.store.secrets("acme").values()
+    assert old not in secrets.values()
