@@ -12,8 +12,9 @@ author: mai.fleet contributors (@mai-fleet)
 description:
   - Reads C(clients/NAME.yml), one file a client, fills in what the client's plan says, checks
     everything, and hangs each client on its server.
-  - Makes a group C(client_NAME) for each client, C(plan_NAME) for each plan, and C(fleet) around
-    them, so that C(ansible-inventory --graph) shows the fleet.
+  - Makes a group C(client_NAME) for each client, C(plan_NAME) for each plan, C(ring_NAME) for each
+    ring (clients that change together), and C(fleet) around them, so that
+    C(ansible-inventory --graph) shows the fleet.
   - The servers come from any other inventory source, which has to be named before this one.
   - Mistakes never raise, because Ansible would go on with an empty inventory and exit status 0.
     They travel in the variable C(fleet_errors), and the first task of every playbook fails on them.
@@ -133,6 +134,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import (
     read_plans,
     resolve,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import shared_groups
 from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import printable, read, shown
 
 _OPTIONS = (
@@ -250,13 +252,15 @@ class InventoryModule(BaseInventoryPlugin):
     ) -> None:
         on_server: dict[str, dict[str, Any]] = {}
         for name, client in clients.items():
-            plan = f"plan_{client['plan']}" if client["plan"] else "fleet"
             group = inventory.add_group(f"client_{name}")
-            inventory.add_group(plan)
-            inventory.add_child(plan, group)
+            shared = shared_groups(client)
+            for above in shared:
+                inventory.add_group(above)
+                inventory.add_child(above, group)
+                inventory.add_child("fleet", above)
+            if not shared:
+                inventory.add_child("fleet", group)
             inventory.add_child(group, client["server"])
-            if plan != "fleet":
-                inventory.add_child("fleet", plan)
             on_server.setdefault(client["server"], {})[name] = client
         for server, its_clients in on_server.items():
             inventory.set_variable(server, "fleet_clients", its_clients)

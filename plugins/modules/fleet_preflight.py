@@ -18,7 +18,7 @@ description:
 options:
   select:
     description: >-
-      Names of clients, C(plan_NAME) or servers, separated by commas or as a list. Empty for all.
+      Names of clients, C(plan_NAME), C(ring_NAME) or servers, separated by commas or as a list. Empty for all.
       C(--limit) narrows it further.
     type: raw
   named:

@@ -28,21 +28,24 @@ GRAPH = """\
   |  |  |  |--web1
   |  |  |--@client_gamma:
   |  |  |  |--web2
+  |  |--@ring_early:
+  |  |  |--@client_acme:
+  |  |  |  |--web1
+  |  |  |--@client_delta:
+  |  |  |  |--web2
   |  |--@plan_standard:
   |  |  |--@client_beta:
   |  |  |  |--web1
-  |  |--@client_delta:
-  |  |  |--web2
 """
 
 
 def four_clients(operator: Operator) -> None:
     operator.servers("web1", "web2")
     operator.plans(gold={"instance": "none"}, standard={"instance": "none"})
-    operator.client("acme")
+    operator.client("acme", ring="early")
     operator.client("beta", plan="standard")
     operator.client("gamma", server="web2")
-    operator.client("delta", server="web2", plan=...)
+    operator.client("delta", server="web2", plan=..., ring="early")
 
 
 def groups(graph: str) -> set[str]:

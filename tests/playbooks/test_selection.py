@@ -12,11 +12,11 @@ from playbooks.operator import Operator, Run
 
 
 def three_clients(operator: Operator) -> None:
-    """acme and beta are neighbours, gamma is alone; acme and gamma have a plan in common."""
+    """acme and beta are neighbours, and of a ring; acme and gamma have a plan in common."""
     operator.servers("web1", "web2")
     operator.plans(gold={"instance": "none"}, standard={"instance": "none"})
-    operator.client("acme")
-    operator.client("beta", plan="standard")
+    operator.client("acme", ring="early")
+    operator.client("beta", plan="standard", ring="early")
     operator.client("gamma", server="web2")
 
 
@@ -34,6 +34,8 @@ def selected(run: Run) -> set[str]:
         (("-e", '{"fleet_select": ["client_beta"]}'), "beta"),
         (("--limit", "client_*a,!client_beta,!client_acme"), "gamma"),
         (("--limit", "@of-last-time.txt"), "acme gamma"),
+        (("-e", "fleet_select=ring_early"), "acme beta"),
+        (("--limit", "ring_early:&plan_gold"), "acme"),
         (("--limit", "web1", "-e", "fleet_select=plan_gold"), "acme"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,

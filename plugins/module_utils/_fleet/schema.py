@@ -141,6 +141,11 @@ def _limit(value: Any) -> float | None:
     return float(value)
 
 
+def _lifetime(value: Any) -> float | None:
+    """Days. None is no end at all, which a client has to say in words when its plan says one."""
+    return None if value == "unlimited" else _number(2, 3650, "days (or unlimited)")(value)
+
+
 def _models(value: Any) -> list[str]:
     if not isinstance(value, list) or not value:
         raise Invalid("expected a list of at least one model id")
@@ -216,11 +221,14 @@ FIELDS: dict[str, Field] = {
     "domain": Field(_matching(_DOMAIN, "a lowercase host name such as chat.example.com")),
     "port": Field(_integer(1024, 65535)),
     "plan": Field(_text),
+    "ring": Field(_name, in_plan=True),
     "models": Field(_models, in_plan=True),
     "spending_limit": Field(_limit, default=1000.0, in_plan=True),
     "limit_reset": Field(
         _choice("daily", "weekly", "monthly", "never"), default="monthly", in_plan=True
     ),
+    "key_lifetime_days": Field(_lifetime, in_plan=True),
+    "key_renew_days": Field(_number(1, 365, "days"), default=7, in_plan=True),
     "admin_email": Field(_email, required=True),
     "billing_email": Field(_email),
     "markup": Field(_number(0, 100, "a factor"), default=1.3, in_plan=True),
@@ -385,6 +393,13 @@ def resolve(
     client["display_name"] = client["display_name"] or client["organization"]
     client["name"] = name
     client["file"] = where
+    if client["key_lifetime_days"] and client["key_lifetime_days"] <= client["key_renew_days"]:
+        what = (
+            f"a key of {client['key_lifetime_days']:g} days would be replaced at once, because "
+            f"that is done {client['key_renew_days']:g} days before its end"
+        )
+        todo = "give key_renew_days fewer days than key_lifetime_days"
+        return {}, [Problem(what, f"{where}: key_renew_days", todo, name)]
     return client, []
 
 

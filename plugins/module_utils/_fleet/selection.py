@@ -21,11 +21,12 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import did_
 Clients = Mapping[str, Mapping[str, Any]]
 
 #: Groups of the inventory that stand for clients, not for their servers.
-CLIENT_GROUPS = ("client_", "plan_")
+CLIENT_GROUPS = ("client_", "plan_", "ring_")
 
 
 def select(clients: Clients, words: str | Iterable[str], broken: Collection[str] = ()) -> set[str]:
-    """The clients that ``fleet_select`` names: clients, ``plan_NAME`` or servers.
+    """The clients that ``fleet_select`` names: clients, ``plan_NAME``, ``ring_NAME`` or
+    servers.
 
     :param broken: clients that cannot be worked on; they may be named, and are not in the answer
     :raises FleetError: a word that names nothing, or two different things
@@ -49,11 +50,12 @@ def select(clients: Clients, words: str | Iterable[str], broken: Collection[str]
         if members:
             found |= members[0]
         elif name.removeprefix("client_") not in broken:
-            known = [*clients, *broken, *(g for g in groups if g.startswith("plan_")), *servers]
+            shared = [group for group in groups if not group.startswith("client_")]
+            known = [*clients, *broken, *shared, *servers]
             raise FleetError(
-                f"{name} names no client, no server and no plan that a client has",
+                f"{name} names no client, no server, and no plan or ring that a client has",
                 "fleet_select",
-                did_you_mean(name, known) or "name clients, plan_NAME or servers",
+                did_you_mean(name, known) or "name clients, plan_NAME, ring_NAME or servers",
             )
     return found
 
@@ -63,11 +65,11 @@ def limit(
 ) -> set[str]:
     """The clients that a ``--limit`` leaves in.
 
-    A term means the clients whose client or plan group it matches, and all clients of the hosts
-    that it matches in any other way.
+    A term means the clients whose client, plan or ring group it matches, and all clients of the
+    hosts that it matches in any other way.
 
     :param terms: the pattern, split at commas and colons
-    :param hosts_of: the hosts that a term matches when there are no client and plan groups
+    :param hosts_of: the hosts that a term matches when there are no groups that stand for clients
     """
     groups = _groups(clients)
     chosen: set[str] | None = None
@@ -93,12 +95,17 @@ def _matches(word: str, group: str) -> bool:
 
 
 def _groups(clients: Clients) -> dict[str, set[str]]:
-    """The client and plan groups, as the inventory has them."""
+    """The groups that stand for clients, as the inventory has them."""
     groups: dict[str, set[str]] = {f"client_{name}": {name} for name in clients}
     for name, client in clients.items():
-        if client["plan"]:
-            groups.setdefault(f"plan_{client['plan']}", set()).add(name)
+        for group in shared_groups(client):
+            groups.setdefault(group, set()).add(name)
     return groups
+
+
+def shared_groups(client: Mapping[str, Any]) -> list[str]:
+    """The groups in which a client is with others of its kind."""
+    return [f"{kind}_{client[kind]}" for kind in ("plan", "ring") if client[kind]]
 
 
 def _servers(clients: Clients) -> dict[str, set[str]]:

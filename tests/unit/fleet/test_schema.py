@@ -66,6 +66,9 @@ def test_the_least_that_a_client_file_can_say() -> None:
         "domain": None,
         "port": None,
         "plan": None,
+        "ring": None,
+        "key_lifetime_days": None,
+        "key_renew_days": 7,
         "models": DEFAULT_MODELS,
         "spending_limit": 1000.0,
         "limit_reset": "monthly",
@@ -109,6 +112,19 @@ def test_a_client_overrides_its_plan_and_a_plan_the_defaults() -> None:
     assert own["env"] == {"A": "1", "B": "3"}
 
 
+def test_a_client_whose_plan_says_that_keys_end_may_have_one_that_does_not() -> None:
+    plan = {"ends": {"key_lifetime_days": 30}}
+    for own, found in (({}, 30), ({"key_lifetime_days": "unlimited"}, None)):
+        client, problems = resolve("acme", content(plan="ends", **own), FILE, plan, SERVERS)
+        assert (client["key_lifetime_days"], problems) == (found, [])
+
+
+def test_a_key_that_would_be_replaced_as_soon_as_it_is_there() -> None:
+    problem = bad(key_lifetime_days=7)
+    assert "a key of 7 days would be replaced at once" in problem.what
+    assert good(key_lifetime_days=7, key_renew_days=2)["key_renew_days"] == 2
+
+
 def test_two_clients_do_not_share_what_they_change() -> None:
     one, other = good(plan="gold"), good(plan="gold")
     one["env"]["A"] = "mine"
@@ -125,6 +141,9 @@ ACCEPTED = [
     ("port", 1024),
     ("port", 65535),
     ("plan", "standard"),
+    ("ring", "early"),
+    ("key_lifetime_days", 90),
+    ("key_renew_days", 1),
     ("models", ["openai/gpt-4o-mini", "deepseek/deepseek-r1:free", "~openai/gpt-latest"]),
     ("spending_limit", 0),
     ("spending_limit", 12.5),
@@ -174,6 +193,11 @@ REFUSED = [
     ("port", "18000", "whole number"),
     ("port", 18000.0, "whole number"),
     ("port", True, "whole number"),
+    ("ring", "1st", "expected 2 to 31 characters"),
+    ("ring", "early-birds", "expected 2 to 31 characters"),
+    ("key_lifetime_days", 1, "days (or unlimited) from 2 to 3650, got 1"),
+    ("key_lifetime_days", "never", "days (or unlimited), got 'never'"),
+    ("key_renew_days", 0, "days from 1 to 365, got 0"),
     ("models", [], "at least one model"),
     ("models", "openai/gpt-4o-mini", "a list of at least one model"),
     ("models", ["gpt-4o-mini"], "author/model, got 'gpt-4o-mini'"),

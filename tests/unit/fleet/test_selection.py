@@ -12,10 +12,10 @@ from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetErro
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import limit, select
 
 CLIENTS: dict[str, dict[str, Any]] = {
-    "acme": {"server": "web1", "plan": "gold"},
-    "beta": {"server": "web1", "plan": "standard"},
-    "gamma": {"server": "web2", "plan": "gold"},
-    "delta": {"server": "web2", "plan": None},
+    "acme": {"server": "web1", "plan": "gold", "ring": "early"},
+    "beta": {"server": "web1", "plan": "standard", "ring": None},
+    "gamma": {"server": "web2", "plan": "gold", "ring": "late"},
+    "delta": {"server": "web2", "plan": None, "ring": "late"},
 }
 
 
@@ -27,6 +27,8 @@ CLIENTS: dict[str, dict[str, Any]] = {
         ("acme,beta", "acme beta"),
         (" acme , beta\nacme", "acme beta"),
         ("plan_gold", "acme gamma"),
+        ("ring_late", "gamma delta"),
+        ("ring_early,plan_standard", "acme beta"),
         ("plan_gold,delta", "acme gamma delta"),
         ("web2", "gamma delta"),
         (["acme", "web2"], "acme gamma delta"),
@@ -42,10 +44,11 @@ def test_words(words: str | list[str], expected: str) -> None:
     ("word", "todo"),
     [
         ("acmee", "Did you mean acme?"),
+        ("ring_erly", "Did you mean ring_early"),
         ("plan_glod", "Did you mean plan_gold"),
         ("wbe1", "web1"),
         ("gold", "plan_gold"),
-        ("zzz", "name clients, plan_NAME or servers"),
+        ("zzz", "name clients, plan_NAME, ring_NAME or servers"),
     ],
 )
 def test_a_word_that_names_nothing(word: str, todo: str) -> None:
@@ -62,16 +65,16 @@ def test_a_broken_client_may_be_named_and_does_not_stop_the_others() -> None:
 
 
 def test_a_name_of_two_things_is_refused() -> None:
-    clients = {**CLIENTS, "web1": {"server": "web2", "plan": None}}
+    clients = {**CLIENTS, "web1": {"server": "web2", "plan": None, "ring": None}}
     with pytest.raises(FleetError, match="web1 may mean client_web1 or server web1"):
         select(clients, "web1")
-    clients = {**CLIENTS, "plan_gold": {"server": "web2", "plan": None}}
+    clients = {**CLIENTS, "plan_gold": {"server": "web2", "plan": None, "ring": None}}
     with pytest.raises(FleetError, match="plan_gold may mean client_plan_gold or plan_gold"):
         select(clients, "plan_gold")
 
 
 def test_a_name_of_two_things_that_are_the_same_is_not() -> None:
-    clients = {**CLIENTS, "solo": {"server": "solo", "plan": None}}
+    clients = {**CLIENTS, "solo": {"server": "solo", "plan": None, "ring": None}}
     assert select(clients, "solo") == {"solo"}
 
 
@@ -96,6 +99,9 @@ HOSTS = {
         (["plan_gold"], "acme gamma"),
         (["client_*a"], "beta gamma delta"),
         (["~client_(acme|delta)"], "acme delta"),
+        (["ring_late"], "gamma delta"),
+        (["ring_*", "!ring_early"], "gamma delta"),
+        (["plan_gold", "&ring_late"], "gamma"),
         (["plan_*"], "acme beta gamma"),
         (["web1"], "acme beta"),
         (["web*"], "acme beta gamma delta"),
