@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import time
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import select
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import Lifetime
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import (
     Account,
     Desired,
@@ -47,8 +47,7 @@ class ActionModule(Stage):
         replace = select(fleet, self.option("replace") or "")
         undo = select(fleet, self.option("undo") or "")
         at = now()
-        days = float(self.option("max_age_days") or 0)
-        older_than = at - datetime.timedelta(days=days) if days else None
+        max_age = Lifetime(float(self.option("max_age_days") or 0))
         broken = {error["client"] for error in self._vars.get("fleet_errors", [])}
         account = Account.read(api, self.config["name"])
         nobodys = account.clients() - set(fleet) - broken
@@ -67,7 +66,7 @@ class ActionModule(Stage):
             desired = dataclasses.replace(
                 _desired(name, fleet[name], row),
                 replace=name in replace,
-                older_than=older_than,
+                max_age=max_age,
                 undo=name in undo,
             )
             wanted.append((desired, record))
@@ -163,6 +162,7 @@ def _desired(name: str, client: dict[str, Any], row: Row) -> Desired:
         limit_reset=client["limit_reset"],
         slugs=row.get("slugs", []),
         held=row.get("held"),
+        lifetime=Lifetime(client["key_lifetime_days"], client["key_renew_days"]),
     )
 
 

@@ -36,6 +36,7 @@ class ActionModule(Stage):
         "organization",
         "admin_email",
         "plan",
+        "ring",
         "spending_limit",
         "name",
         "server",
@@ -89,11 +90,12 @@ class ActionModule(Stage):
             "organization": self._given("organization"),
             "server": self._given("server") or self._server(path),
             "plan": self._given("plan"),
+            "ring": self._given("ring"),
             # As YAML would read it, so that the file says a number and not a text.
             "spending_limit": _as_yaml(limit) if limit else "",
             "admin_email": self._given("admin_email"),
         }
-        optional = ("plan", "spending_limit")
+        optional = ("plan", "ring", "spending_limit")
         content = {
             field: value for field, value in content.items() if value != "" or field not in optional
         }

@@ -134,6 +134,8 @@ class ActionModule(Stage):
                 limit_reset=client["limit_reset"],
                 slugs=row["slugs"],
                 fence_model=row["fence_model"],
+                renew_days=client["key_renew_days"],
+                at=now(),
             )
             return prove(
                 apis[name],

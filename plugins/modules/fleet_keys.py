@@ -16,6 +16,9 @@ description:
   - >-
     An attempt is written down before a key is created, and the secret is stored right after it. A key of an
     attempt that nobody has the secret of is disabled, and another is made.
+  - >-
+    A key that ends soon, or is older than its client's C(key_lifetime_days), is replaced without being asked
+    for.
 options:
   replace:
     description: Clients that get a new key although they have one, named like in the selection.

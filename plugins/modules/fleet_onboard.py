@@ -24,6 +24,9 @@ options:
   plan:
     description: The client's plan. Empty for none.
     type: str
+  ring:
+    description: The clients that it changes together with. Empty for the plan's.
+    type: str
   spending_limit:
     description: USD per month, or V(unlimited). Empty for the plan's.
     type: str

@@ -18,6 +18,7 @@ def onboard(operator: Operator, *more: str, **answers: str) -> Run:
     given = {
         "organization": COMPANY,
         "plan": "gold",
+        "ring": "early",
         "admin_email": "it@lodz.example",
         "spending_limit": "50",
         **answers,
@@ -39,6 +40,7 @@ def test_yes(operator: Operator) -> None:
         "organization": COMPANY,
         "server": "web1",
         "plan": "gold",
+        "ring": "early",
         "spending_limit": 50,
         "admin_email": "it@lodz.example",
     }

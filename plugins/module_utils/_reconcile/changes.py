@@ -25,16 +25,19 @@ class Changes:
         self._store = store
         self._client = client
 
-    def create_key(self, name: str, limit: float | None, limit_reset: str) -> tuple[Key, str]:
+    def create_key(
+        self, name: str, limit: float | None, limit_reset: str, expires_at: str
+    ) -> tuple[Key, str]:
         """Its line is written by :meth:`key_created`, when the secret is safe."""
         try:
-            return self._api.create_key(name, limit, limit_reset)
+            return self._api.create_key(name, limit, limit_reset, expires_at)
         except FleetError as error:
             self._store.note(self._client, "create key", _failed(error), name=name)
             raise
 
     def key_created(self, key: Key) -> None:
-        with self._noted("create key", name=key.name, key=fingerprint_of(key.hash)):
+        end = {"expires_at": key.expires_at} if key.expires_at else {}
+        with self._noted("create key", name=key.name, key=fingerprint_of(key.hash), **end):
             pass
 
     def update_key(self, key_hash: str, changes: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ What the management API says of a key is a list; what the key itself can and can
 
 from __future__ import annotations
 
+import datetime
 import re
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._errors import (
 )
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import slug
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import usd
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import read_time
 
 #: The least that every provider takes.
 MAX_TOKENS = 16
@@ -56,6 +58,8 @@ class Sold:
     :ivar limit: USD, None for no cap
     :ivar slugs: canonical, with variants; empty when all of the client's models left the catalog
     :ivar fence_model: a model that exists and was not sold, None if there is none
+    :ivar renew_days: how long before its end a key is replaced
+    :ivar at: the time that counts as now
     """
 
     client: str
@@ -64,6 +68,8 @@ class Sold:
     limit_reset: str
     slugs: list[str]
     fence_model: str | None
+    renew_days: float
+    at: datetime.datetime
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,7 @@ def _free(api: OpenRouter, sold: Sold) -> Proof:
     try:
         current = api.current_key()
     except Unauthorized as error:
-        todo = f"{_repair(sold)}; was the key deleted or disabled?"
+        todo = f"{_repair(sold)}; was the key deleted or disabled, or has it expired?"
         return Proof([_gate("key", expected, str(error), todo)])
     except FleetError as error:
         return Proof([_gate("key", expected, str(error), error.todo or "run again")])
@@ -187,7 +193,22 @@ def _free(api: OpenRouter, sold: Sold) -> Proof:
         _gate("cap", _cap(sold.limit, sold.limit_reset), cap, _repair(sold)),
         _allowlist(api, sold),
     ]
+    if current.get("expires_at"):
+        gates.append(_end(current["expires_at"], sold))
     return Proof(gates, exhausted=left is not None and left <= 0)
+
+
+def _end(expires_at: str, sold: Sold) -> dict[str, Any]:
+    """A key that ends is there to be replaced. Half of the time for that may go by unnoticed."""
+    seen = f"ends {expires_at}"
+    todo = f"{_repair(sold)}, which replaces it; does the timer of mai.fleet.schedule run?"
+    try:
+        left = read_time(expires_at, "when the key ends") - sold.at
+    except FleetError as error:
+        return _gate("end", "a time", str(error), todo)
+    late = left < datetime.timedelta(days=sold.renew_days / 2)
+    expected = f"another key {sold.renew_days:g} days before the end" if late else seen
+    return _gate("end", expected, seen, todo)
 
 
 def _allowlist(api: OpenRouter, sold: Sold) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import secrets as random
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import (
@@ -49,6 +49,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes impor
     Changes,
     fingerprint_of,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import Lifetime, expired
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     ATTEMPT_LIFE,
     Attempt,
@@ -79,7 +80,8 @@ class Desired:
     :ivar slugs: canonical, with variants. Empty when the catalog has none of the client's models
         any more: then its guardrail stays as it is
     :ivar replace: make a new key even though there is one
-    :ivar older_than: make it only if the one that there is was made before
+    :ivar max_age: make it only if the one that there is is older than that; by itself, always
+    :ivar lifetime: how old its keys become, of which the last one is replaced ahead of its end
     :ivar undo: go back to the key before this one
     :ivar held: hash of the secret that is stored, empty when none is; None: as the record says
     """
@@ -91,7 +93,8 @@ class Desired:
     limit_reset: str
     slugs: list[str]
     replace: bool = False
-    older_than: datetime.datetime | None = None
+    max_age: Lifetime = field(default_factory=Lifetime)
+    lifetime: Lifetime = field(default_factory=Lifetime)
     undo: bool = False
     held: str | None = None
 
@@ -172,10 +175,12 @@ class Keys:
         if desired.state == "absent":
             return self._absent(record, live, current, guardrail)
         undone = current if not desired.undo else self._predecessor(record, current, live)
+        # Who asks for a key back gets it for as long as it lasts.
+        renews = not desired.undo and self._renews(desired, undone)
         desired = replace(desired, undo=undone is not current)
         current = undone
-        desired = replace(desired, replace=_replaces(desired, record, current, live))
-        kept = None if desired.replace else current
+        desired = replace(desired, replace=_replaces(desired, record, current, live, self._at))
+        kept = None if desired.replace or renews else current
         others = [key for key in live if key is not kept]
         left = _remainder(desired, record, others, self._at)
         if left is not None:
@@ -193,6 +198,11 @@ class Keys:
         warnings = []
         if current is not None and current.hash != record.key_hash and not desired.undo:
             warnings.append(f"the record did not know the key that is stored, {current.name}")
+        if current is not None and renews and expired(current, self._at):
+            warnings.append(
+                f"the key {current.name} ended on {current.expires_at}, and with it the client's "
+                "service, until another took its place; does mai.fleet.schedule's timer run?"
+            )
         remembered = replace(self._remember(record, current, live, orphans), remainder=left)
         older = [key for key in others if key not in orphans]
         before = self._view(desired, current, guardrail, others)
@@ -201,6 +211,7 @@ class Keys:
             "spending_limit": "unlimited" if desired.limit is None else desired.limit,
             "limit_reset": desired.reset,
             "disabled": desired.suspended,
+            "ends": before["ends"] if kept else desired.lifetime.expires_at(self._at) or "never",
             "models": sorted(set(desired.slugs)) or before["models"],
             "fenced": True,
         }
@@ -217,6 +228,12 @@ class Keys:
             for key in orphans
         ]
         return {"changed": changed, "before": before, "after": after, "warnings": warnings}
+
+    def _renews(self, desired: Desired, current: Key | None) -> bool:
+        """Whether the key's time is over, or soon will be. One that is suspended can wait."""
+        if current is None or desired.suspended:
+            return False
+        return desired.lifetime.renews(current, self._at)
 
     def _current(self, desired: Desired, record: Record, live: list[Key]) -> Key | None:
         """The living key whose secret is stored."""
@@ -245,13 +262,15 @@ class Keys:
         secrets = self._store.secrets(record.client)
         replaced = [one.hash for one in record.former if one.why is Why.REPLACED]
         found = [_by_hash(live, key_hash) for key_hash in replaced]
-        back = [key for key in found if key and chosen(secrets, key.hash)]
+        back = [
+            key for key in found if key and chosen(secrets, key.hash) and not expired(key, self._at)
+        ]
         if current and any(_generation(key) > record.generation for key in back):
             return current
         if back:
             return back[-1]
         raise FleetError(
-            "there is no key to go back to: none was replaced, or it is deleted already",
+            "there is no key to go back to: none was replaced, or it is deleted or has expired",
             f"client {record.client}",
             "leave this client out, or give it a new key",
         )
@@ -364,6 +383,7 @@ class Keys:
             "spending_limit": _limit(key),
             "limit_reset": _reset(key),
             "disabled": (key.disabled and not alive) if key else None,
+            "ends": (key.expires_at or "never") if key else None,
             "models": None if allowed is None else sorted(set(allowed)),
             "fenced": fenced,
         }
@@ -452,7 +472,9 @@ class Keys:
         changes = self._changes(desired.client)
         done = replace(record, attempts=[one for one in record.attempts if one.name != str(name)])
         try:
-            key, secret = changes.create_key(str(name), desired.limit, desired.reset)
+            key, secret = changes.create_key(
+                str(name), desired.limit, desired.reset, desired.lifetime.expires_at(self._at)
+            )
         except ApiError as error:
             if 400 <= error.status < 500 and error.status != 408:
                 # It was refused, so there is no key that could show up later.
@@ -588,11 +610,17 @@ def _generation(key: Key) -> int:
     return mark.generation if mark else 0
 
 
-def _replaces(desired: Desired, record: Record, current: Key | None, live: list[Key]) -> bool:
-    """Whether a new key is to be made in place of one. A replacement that was begun is finished."""
+def _replaces(
+    desired: Desired,
+    record: Record,
+    current: Key | None,
+    live: list[Key],
+    at: datetime.datetime,
+) -> bool:
+    """Whether a new key is asked for in place of one. A replacement that was begun is finished."""
     if current is None or not desired.replace:
         return desired.replace
-    if desired.older_than and made_at(current) >= desired.older_than:
+    if desired.max_age.days and not desired.max_age.renews(current, at):
         return False
     enabled: Collection[str] = {key.hash for key in live if not key.disabled}
     begun = any(
@@ -611,21 +639,6 @@ def _remainder(
         return None
     end = window_end(desired.reset, at)
     return Remainder(remainder(desired.limit, spent), stamp(end) if end else "")
-
-
-def made_at(key: Key) -> datetime.datetime:
-    """When OpenRouter made the key.
-
-    :raises FleetError: it does not say
-    """
-    try:
-        return datetime.datetime.fromisoformat(key.created_at.replace("Z", "+00:00"))
-    except ValueError:
-        raise FleetError(
-            f"OpenRouter does not say when the key {key.name} was made: {key.created_at!r}",
-            "GET /keys",
-            "name the client itself, instead of an age",
-        ) from None
 
 
 def _to_replace(client: str) -> str:

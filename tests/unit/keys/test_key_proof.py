@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,8 @@ class Clock:
 
 @pytest.fixture
 def sold() -> Sold:
-    return Sold("acme", False, 100.0, "monthly", [MINI_SLUG, GPT_SLUG], FLASH)
+    at = datetime.datetime.now(datetime.UTC)
+    return Sold("acme", False, 100.0, "monthly", [MINI_SLUG, GPT_SLUG], FLASH, 7, at)
 
 
 @pytest.fixture

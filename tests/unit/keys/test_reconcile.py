@@ -50,6 +50,7 @@ def test_a_new_client(bench: Bench) -> None:
             "limit_reset": None,
             "disabled": None,
             "models": None,
+            "ends": None,
             "fenced": False,
         },
         "after": {
@@ -58,6 +59,7 @@ def test_a_new_client(bench: Bench) -> None:
             "limit_reset": "monthly",
             "disabled": False,
             "models": [MINI_SLUG, GPT_SLUG],
+            "ends": "never",
             "fenced": True,
         },
         "warnings": [],

@@ -77,7 +77,7 @@ def test_the_diff_shows_fingerprints(stages: Stages) -> None:
     fingerprint = f"sha256:{stages.bench.key()['hash'][:12]}"
     assert diff["after"] == (
         f"key: {fingerprint}\nspending_limit: 100.0\nlimit_reset: monthly\ndisabled: False\n"
-        f"models:\n  - {MINI_SLUG}\n  - {GPT_SLUG}\nfenced: True\n"
+        f"ends: never\nmodels:\n  - {MINI_SLUG}\n  - {GPT_SLUG}\nfenced: True\n"
     )
 
 
