@@ -12,10 +12,8 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment impor
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import select
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import fingerprint_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, merge
+from ansible_collections.mai.fleet.plugins.plugin_utils._table import lines_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import shown
-
-_HEADERS = ("client", "state", "url", "admin password", "key", "limit", "models", "gates")
-
 
 _UNLISTED = (
     "has no client file any more, and still a key or an instance; "
@@ -115,13 +113,8 @@ class ActionModule(Stage):
     def _say(self, table: list[dict[str, str]], warnings: list[str]) -> None:
         for warning in warnings:
             self._display.warning(warning)
-        widths = {
-            header: max(len(header), *(len(line[header]) for line in table)) if table else 0
-            for header in _HEADERS
-        }
-        for line in [{header: header for header in _HEADERS}, *table] if table else []:
-            cells = (line[header].ljust(widths[header]) for header in _HEADERS)
-            self._display.display("  ".join(cells).rstrip())
+        for line in lines_of(table):
+            self._display.display(line)
 
 
 def _state(row: Row) -> str:

@@ -101,6 +101,39 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Mounting:
+    """A container, of a Compose project or not, and what it mounts at a place.
+
+    :ivar volume: the name of a volume; empty when a directory of the server is mounted
+    :ivar source: that directory, or where the volume lies
+    """
+
+    id: str
+    name: str
+    labels: dict[str, str]
+    image: str
+    state: str
+    volume: str
+    source: str
+
+    @classmethod
+    def parse(cls, data: dict[str, Any], place: str) -> Mounting | None:
+        """None for a container that mounts nothing there."""
+        for mount in data.get("Mounts") or []:
+            if mount["Destination"] == place:
+                return cls(
+                    id=data["Id"],
+                    name=data["Names"][0].lstrip("/"),
+                    labels=data["Labels"] or {},
+                    image=data["Image"],
+                    state=data["State"],
+                    volume=mount.get("Name", "") if mount["Type"] == "volume" else "",
+                    source=mount["Source"],
+                )
+        return None
+
+
+@dataclass(frozen=True)
 class Network:
     """A network, of a Compose project or not."""
 
@@ -142,6 +175,11 @@ class Docker:
         query = {"all": "1", "filters": json.dumps({"label": [PROJECT]})}
         return [Container.parse(data) for data in self._get(f"/containers/json?{urlencode(query)}")]
 
+    def mounting(self, place: str) -> list[Mounting]:
+        """All containers that mount something at this place, those of no project too."""
+        found = [Mounting.parse(data, place) for data in self._get("/containers/json?all=1")]
+        return [one for one in found if one is not None]
+
     def networks(self) -> list[Network]:
         """All networks."""
         return [Network.parse(data) for data in self._get("/networks")]
@@ -150,6 +188,14 @@ class Docker:
         """All that the Engine knows of a container, its ``State`` above all."""
         data: dict[str, Any] = self._get(f"/containers/{container}/json")
         return data
+
+    def archive(self, container: str, path: str) -> bytes:
+        """A tar archive of a file in a container, which need not run.
+
+        :raises NotFound: there is no such file
+        """
+        query = urlencode({"path": path})
+        return self._call("GET", f"/containers/{container}/archive?{query}").body
 
     def start(self, container: str) -> None:
         self._call("POST", f"/containers/{container}/start")

@@ -1,0 +1,32 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
+
+
+class ActionModule(Stage):
+    STAGE = "examine"
+    OPTIONS = ()
+
+    def stage(self) -> dict[str, Any]:
+        """A server that fails is an answer too: the others are looked at all the same."""
+        clients = self._raw(self.host).get("fleet_clients", {})
+        result: dict[str, Any] = {"changed": False, "keys": {}, "instances": {}, "problems": []}
+        names = {"directory": self.config["directory"], "clients": sorted(clients)}
+        self._ask(result, "keys", "instance_keys", names)
+        if any(client["instance"] == "webui" for client in clients.values()):
+            self._ask(result, "instances", "instance_discover", {})
+        return result
+
+    def _ask(self, result: dict[str, Any], part: str, module: str, options: dict[str, Any]) -> None:
+        try:
+            answer = self.call(module, options)
+            result[part] = answer["clients" if part == "keys" else part]
+        except FleetError as error:
+            result["problems"].append({"part": part, **error.failure()})
