@@ -104,6 +104,15 @@ options:
       It holds 4096 clients with its default, where Docker's own pools end at about 30.
     type: str
     default: 10.201.0.0/16
+  lock:
+    description:
+      - Where runs see that another one is changing the fleet at OpenRouter. Either C(server), the name
+        of a server of the inventory, or C(directory), one that all controllers have mounted, relative
+        to this file.
+      - Name one if there is more than one controller. Without it, only servers are locked, each while a
+        run works on clients there.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -126,6 +135,7 @@ from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible_collections.mai.fleet.plugins.module_utils._errors import describe
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import did_you_mean
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import (
     Problem,
     check_options,
@@ -147,6 +157,7 @@ _OPTIONS = (
     "image_archive",
     "first_port",
     "subnets",
+    "lock",
 )
 
 
@@ -169,6 +180,7 @@ class InventoryModule(BaseInventoryPlugin):
         clients: dict[str, dict[str, Any]] = {}
         try:
             config, problems = self._config(path, self._read_config_data(path))
+            problems += self._lock(config, inventory)
             clients, found = self._clients(config, inventory)
             problems += found
         except Exception as error:  # pylint: disable=broad-exception-caught
@@ -190,6 +202,21 @@ class InventoryModule(BaseInventoryPlugin):
         if config["image_archive"]:
             config["image_archive"] = os.path.normpath(base / config["image_archive"])
         return config, problems
+
+    def _lock(self, config: dict[str, Any], inventory: InventoryData) -> list[Problem]:
+        lock = config["lock"]
+        if "directory" in lock:
+            config["lock"] = {
+                "directory": str(Path(config["file"]).resolve().parent / lock["directory"])
+            }
+        server = lock.get("server")
+        if server is None or server in inventory.hosts:
+            return []
+        known = sorted(inventory.hosts)
+        todo = (
+            did_you_mean(str(server), known) or f"name one of: {', '.join(known) or 'none so far'}"
+        )
+        return [Problem(f"unknown server {server}", f"{shown(config['file'])}: lock.server", todo)]
 
     def _clients(
         self, config: dict[str, Any], inventory: InventoryData

@@ -228,15 +228,24 @@ def start(
         "failure": None,
     }
     try:
-        record = census.record(name)
-        row["port"] = record.port
-        row["subnet"] = census.subnet(record) if client["instance"] == "webui" else ""
+        record = assign(name, client, census, row)
         if client["state"] != "absent":
             _allowlist(client, record, catalog, row)
     except FleetError as error:
         row["failure"] = {"stage": "preflight", **error.failure()}
         return row, None
     return row, record
+
+
+def assign(name: str, client: Client, census: Census, row: dict[str, Any]) -> Record:
+    """The client's record. What is assigned to it once is in its row then.
+
+    :raises FleetError: the client seems to have moved or to have been renamed
+    """
+    record = census.record(name)
+    row["port"] = record.port
+    row["subnet"] = census.subnet(record) if client["instance"] == "webui" else ""
+    return record
 
 
 def _allowlist(client: Client, record: Record, catalog: Catalog, row: dict[str, Any]) -> None:

@@ -203,6 +203,18 @@ def _with_version(value: Any) -> str:
     return str(value)
 
 
+def _lock(value: Any) -> dict[str, str]:
+    """Where the fleet is locked at OpenRouter: empty, or one of two places."""
+    if not value:
+        return {}
+    if not isinstance(value, dict) or len(value) != 1 or not {*value} <= {"server", "directory"}:
+        raise Invalid(
+            "expected a server that everybody reaches, {server: NAME}, or a directory that "
+            f"everybody sees, {{directory: PATH}}, got {_show(value)}"
+        )
+    return {name: _text(place) for name, place in value.items()}
+
+
 def _digests(value: Any) -> dict[str, str]:
     for version, digest in value.items():
         if not isinstance(version, str) or not _DIGEST.fullmatch(str(digest)):
@@ -252,6 +264,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "image_digests": _digests,
     "first_port": _integer(1024, 65535),
     "subnets": _network,
+    "lock": _lock,
 }
 
 
