@@ -436,6 +436,7 @@ OPTIONS: dict[str, Any] = {
     "image_digests": {"0.12.4": "sha256:" + "0a" * 32},
     "first_port": 18000,
     "subnets": "10.201.0.0/16",
+    "lock": {},
 }
 
 
@@ -458,6 +459,10 @@ def test_options_of_the_fleet() -> None:
         ("image_digests", {0.12: "sha256:" + "0a" * 32}, "versions in quotes"),
         ("first_port", 80, "whole number from 1024 to 65535"),
         ("subnets", "10.201.0.1/16", "a network such as 10.201.0.0/16"),
+        ("lock", {"host": "web1"}, "a server that everybody reaches, {server: NAME}, or"),
+        ("lock", {"server": "web1", "directory": "/mnt"}, "a directory that everybody sees"),
+        ("lock", {"server": 1}, "expected text, got 1"),
+        ("lock", {"directory": ""}, "expected text, got ''"),
     ],
 )
 def test_refused_options_of_the_fleet(option: str, value: Any, expected: str) -> None:
