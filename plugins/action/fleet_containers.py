@@ -16,6 +16,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage
 
 class ActionModule(Stage):
     STAGE = "containers"
+    NOTED = "change container"
     OPTIONS = ("state", "pool", "timeout")
 
     def stage(self) -> dict[str, Any]:
@@ -49,6 +50,12 @@ class ActionModule(Stage):
         result["changed"] = result["changed"] or images_changed
         result["unlisted"] = sorted({*state["unlisted"], *answer.get("unlisted", [])})
         return result
+
+    def line(self, client: str, row: Row, news: Row) -> Row | None:
+        line = super().line(client, row, news)
+        if line and not news.get("failed"):
+            line["what"] = f"{_deed(news['before'], news['after'])} container"
+        return line
 
     def _wanted(self, name: str, client: dict[str, Any], row: Row) -> dict[str, Any]:
         # A client may have had an instance before its file said that it has none.
@@ -113,3 +120,13 @@ class ActionModule(Stage):
                 "is there room for it in Ansible's remote_tmp? ANSIBLE_REMOTE_TEMP names another",
             ) from error
         return remote
+
+
+def _deed(before: Row, after: Row) -> str:
+    """What was done to a container, in a word."""
+    if after["container"] == "absent":
+        return "remove"
+    if before["container"] == "absent":
+        return "create"
+    same = all(before[field] == after[field] for field in ("digest", "image"))
+    return "start" if same else "recreate"

@@ -12,6 +12,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage
 
 class ActionModule(Stage):
     STAGE = "edge"
+    NOTED = "change site"
     OPTIONS = ("state", "site_template", "addresses", "address")
 
     def stage(self) -> dict[str, Any]:

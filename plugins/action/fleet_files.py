@@ -26,6 +26,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage
 
 class ActionModule(Stage):
     STAGE = "files"
+    NOTED = "change files"
     OPTIONS = ("state", "compose_template", "env_template")
 
     def stage(self) -> dict[str, Any]:

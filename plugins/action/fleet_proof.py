@@ -25,13 +25,14 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import keep_tokens
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import digest
-from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State, outcome
 
 _READERS = 8
 
 
 class ActionModule(Stage):
     STAGE = "proof"
+    NOTED = "prove"
     OPTIONS = ("state", "scope", "chat", "fence", "budget", "patience", "pool")
 
     def stage(self) -> dict[str, Any]:
@@ -74,6 +75,19 @@ class ActionModule(Stage):
         self.take(state, found)
         self.warn(state, found)
         return self.result(state, {})
+
+    def line(self, client: str, row: Row, news: Row) -> Row | None:
+        """Only what is different from the last time."""
+        if "failed_gates" not in news and not news.get("failed"):
+            return None
+        line = {
+            "what": self.NOTED,
+            "result": outcome(news),
+            "failed_gates": news.get("failed_gates", []),
+        }
+        told = self.notes().verify_journal(client).lines
+        last = next((one for one in reversed(told) if one["what"] == self.NOTED), None)
+        return None if last and _verdict_of(last) == _verdict_of(line) else line
 
     def _secrets(self, name: str) -> dict[str, str]:
         secrets = current(self._store.secrets(name))
@@ -257,10 +271,17 @@ def _covers(proven: str, proof: str, gates: list[str]) -> bool:
 
 def _verdict(row: Row) -> Row:
     failed = [gate for gate in row["gates"] if not gate["passed"]]
+    names = [gate["gate"] for gate in failed]
     if not failed:
-        return {}
+        return {"failed_gates": names}
     text = "; ".join(
         f"gate {gate['gate']}: expected {gate['expected']}, saw {gate['seen']}" for gate in failed
     )
     todo = " / ".join(dict.fromkeys(gate["todo"] for gate in failed if gate["todo"]))
-    return {"failed": True, "failure": {"what": text, "where": "proof", "todo": todo}}
+    failure = {"what": text, "where": "proof", "todo": todo}
+    return {"failed": True, "failure": failure, "failed_gates": names}
+
+
+def _verdict_of(line: Row) -> tuple[bool, list[str]]:
+    """What of a journal's line about a proof is its verdict; numbers in its text are not."""
+    return line["result"] == "done", line["failed_gates"]

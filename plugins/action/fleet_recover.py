@@ -21,6 +21,7 @@ _INSTANCE = {"WEBUI_SECRET_KEY": "webui_secret_key", "WEBUI_ADMIN_PASSWORD": "ad
 
 class ActionModule(Stage):
     STAGE = "keys"
+    NOTED = "put back secrets"
 
     def stage(self) -> dict[str, Any]:
         state: State = self.option("state")
@@ -46,6 +47,10 @@ class ActionModule(Stage):
                 found[name] = self._recover(name, state["clients"][name], env)
         self.take(state, found)
         return self.result(state, {**answer["clients"], **found})
+
+    def line(self, client: str, row: Row, news: Row) -> Row | None:
+        # To look for a secret in vain is no change.
+        return None if news.get("failed") else super().line(client, row, news)
 
     def _lost(self, state: State) -> list[str]:
         """The clients of which no secret is in the store, whatever their records say.
@@ -79,7 +84,8 @@ class ActionModule(Stage):
             if not self.check:
                 self._store.save_secrets(name, {**stored, **found})
             text = f"not in the store, and put back from the server: {', '.join(sorted(found))}"
-            return {"changed": True, "warnings": [text]}
+            names = {"secrets": sorted(found)}
+            return {"changed": True, "after": names, "warnings": [text]}
         except FleetError as error:
             return {"failed": True, "failure": error.failure()}
 

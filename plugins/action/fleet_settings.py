@@ -19,6 +19,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage
 
 class ActionModule(Stage):
     STAGE = "settings"
+    NOTED = "change settings"
     OPTIONS = ("state", "notice", "pool")
 
     def stage(self) -> dict[str, Any]:

@@ -11,11 +11,12 @@ once and their files were united line by line, the chain forks; the next line jo
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,20 +38,25 @@ class Chain:
 class Journal:
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)
+        self._read: dict[str, tuple[bytes, Chain]] = {}
 
     def path(self, client: str) -> Path:
         return self._directory / f"{client}.jsonl"
 
+    def clients(self) -> list[str]:
+        """Whoever has a journal, also clients that have no file any more."""
+        return sorted(path.stem for path in self._directory.glob("*.jsonl"))
+
     def add(self, client: str, at: str, what: str, result: str, **details: Any) -> None:
         """One line at the end, on the disk when this returns.
 
-        :param what: the change, such as ``key created``
+        :param what: the change, such as ``create key``
         :param details: what it was about; never a secret, a fingerprint stands for it
         :raises FleetError: the journal is damaged, or cannot be written
         """
         path = self.path(client)
         content = _bytes(path)
-        heads = self._chain(client, content).heads
+        chain = self._chain(client, content)
         line: Line = {
             "at": at,
             "who": operator(),
@@ -58,7 +64,7 @@ class Journal:
             "what": what,
             "result": result,
             **details,
-            "after": heads,
+            "after": chain.heads,
         }
         line["hash"] = _hash(line)
         text = json.dumps(line, sort_keys=True, ensure_ascii=False) + "\n"
@@ -70,12 +76,43 @@ class Journal:
             raise FleetError(
                 f"the journal cannot be written: {error.strerror}", str(path), "make room"
             ) from error
+        longer = Chain([*chain.lines, line], [line["hash"]])
+        self._read[client] = (_digest(content[:keep] + text.encode()), longer)
 
-    def verify(self, client: str) -> Chain:
-        """:raises FleetError: a line was changed, taken away or put in"""
-        return self._chain(client, _bytes(self.path(client)))
+    def verify(self, client: str, known: Iterable[str] = ()) -> Chain:
+        """:param known: hashes of lines that were there once
+
+        :raises FleetError: a line was changed, taken away or put in
+        """
+        chain = self._chain(client, _bytes(self.path(client)))
+        lost = set(known) - {line["hash"] for line in chain.lines}
+        if lost:
+            raise FleetError(
+                "lines are missing at its end: the client's record knows a later one, "
+                f"{min(lost)[:12]}",
+                str(self.path(client)),
+                _TODO,
+            )
+        return chain
+
+    def readable(self, client: str) -> list[tuple[int, Line]]:
+        """Whatever can be read of a journal that may be damaged, with the numbers of the lines."""
+        texts = _bytes(self.path(client)).decode("utf-8", "replace").split("\n")[:-1]
+        found = []
+        for number, text in enumerate(texts, 1):
+            with contextlib.suppress(FleetError):
+                found.append((number, _line(text, "")))
+        return found
 
     def _chain(self, client: str, content: bytes) -> Chain:
+        """What was verified once is not verified again, as long as it is the same."""
+        digest, chain = self._read.get(client, (b"", None))
+        if chain is None or digest != _digest(content):
+            chain = self._verified(client, content)
+            self._read[client] = (_digest(content), chain)
+        return chain
+
+    def _verified(self, client: str, content: bytes) -> Chain:
         path = self.path(client)
         chain = read(content, str(path))
         wrong = [line for line in chain.lines if line.get("client") != client]
@@ -126,6 +163,10 @@ def _line(text: str, where: str) -> Line:
     except (ValueError, KeyError) as error:
         raise FleetError(f"not a line of a journal: {error}", where, _TODO) from None
     return line
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 def _hash(line: Mapping[str, Any]) -> str:

@@ -38,6 +38,8 @@ class Stage(ActionBase):
 
     #: Its name in results and in the report.
     STAGE = ""
+    #: What the journal calls a change by this stage. Empty: it has no line, or is noted elsewhere.
+    NOTED = ""
     #: Names of the options that the task may give.
     OPTIONS: tuple[str, ...] = ("state",)
 
@@ -53,6 +55,7 @@ class Stage(ActionBase):
         self._raw_vars: dict[str, dict[str, Any]] = {}
         self._facts: dict[str, Any] = {}
         self._warnings: list[Any] = []
+        self._notes: Store | None = None
         unknown = sorted(set(self._task.args) - set(self.OPTIONS))
         if unknown:
             return {**result, "failed": True, "msg": f"unknown options: {', '.join(unknown)}"}
@@ -148,9 +151,10 @@ class Stage(ActionBase):
                 yield name, self.client(name, row), row
 
     def take(self, state: State, found: Mapping[str, Row]) -> None:
-        """Enter what a stage found out of each client."""
+        """Enter what a stage found out of each client, here and in the client's journal."""
         for name, news in found.items():
             row = state["clients"][name]
+            news = self._journaled(name, row, news)
             row["warnings"] = [*row["warnings"], *news.get("warnings", [])]
             if news.get("failed"):
                 row["failure"] = {"stage": self.STAGE, **news["failure"]}
@@ -159,7 +163,44 @@ class Stage(ActionBase):
 
     def fail(self, state: State, names: Iterable[str], error: FleetError) -> None:
         for name in names:
-            state["clients"][name]["failure"] = {"stage": self.STAGE, **error.failure()}
+            row = state["clients"][name]
+            news = self._journaled(name, row, {"failed": True, "failure": error.failure()})
+            row["failure"] = {"stage": self.STAGE, **news["failure"]}
+
+    def line(self, client: str, row: Row, news: Row) -> Row | None:
+        """What the journal says of what a stage did, None when it says nothing.
+
+        :returns: ``what`` and ``result``, and further fields; no secret
+        """
+        if not (news.get("changed") or news.get("failed")):
+            return None
+        before, after = news.get("before") or {}, news.get("after") or {}
+        names = [name for name in after if before.get(name) != after[name]]
+        details: Row = {}
+        if names:
+            details["before"] = {name: before.get(name) for name in names}
+            details["now"] = {name: after[name] for name in names}
+        return {"what": self.NOTED, "result": outcome(news), **details}
+
+    def notes(self) -> Store:
+        """The store through which this stage writes into journals."""
+        if self._notes is None:
+            self._notes = self.store()
+        return self._notes
+
+    def _journaled(self, client: str, row: Row, news: Row) -> Row:
+        """The news of a client, when its journal has its line of them; else that it has not."""
+        if self.check or not self.NOTED:
+            return news
+        try:
+            line = self.line(client, row, news)
+            if line is not None:
+                self.notes().note(client, **line)
+                self.notes().keep_end(client)
+        except FleetError as error:
+            if not news.get("failed"):
+                return {**news, "failed": True, "failure": error.failure()}
+        return news
 
     def result(
         self, state: State, found: Mapping[str, Row], diff: list[dict[str, str]] | None = None
@@ -240,6 +281,11 @@ class Stage(ActionBase):
             return {"clients": {name: {} for name in names}}
         self.take(state, answer["clients"])
         return answer
+
+
+def outcome(news: Row) -> str:
+    """The result of a step in a journal's words."""
+    return f"failed: {news['failure']['what']}" if news.get("failed") else "done"
 
 
 def merge(states: Mapping[str, State | None]) -> State:

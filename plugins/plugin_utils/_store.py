@@ -38,7 +38,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
     now,
     stamp,
 )
-from ansible_collections.mai.fleet.plugins.plugin_utils._journal import Journal
+from ansible_collections.mai.fleet.plugins.plugin_utils._journal import Chain, Journal
 
 
 class Store:
@@ -49,6 +49,8 @@ class Store:
         self._state = Path(config["state"])
         self._vault = vault
         self._journal = Journal(config["journal"])
+        # Ends of journals as the records know them.
+        self._ends: dict[str, list[str]] = {}
 
     # The journal
 
@@ -57,7 +59,36 @@ class Store:
         return self._journal
 
     def note(self, client: str, what: str, result: str, **details: Any) -> None:
+        self.can_note(client)
         self._journal.add(client, stamp(now()), what, result, **details)
+
+    def can_note(self, client: str) -> None:
+        """:raises FleetError: the journal is damaged, so nothing is to be changed"""
+        self.verify_journal(client)
+
+    def verify_journal(self, client: str) -> Chain:
+        """:raises FleetError: the journal is damaged, or does not go as far as it did once"""
+        return self._journal.verify(client, self._known_end(client))
+
+    def keep_end(self, client: str) -> None:
+        """Let the client's record know where the journal ends now."""
+        record = self.record(client)
+        if record is not None and record.journal != self._end(client):
+            self.save_record(record)
+
+    def _known_end(self, client: str) -> list[str]:
+        if client not in self._ends:
+            record = self.record(client)
+            self._ends[client] = list(record.journal) if record else []
+        return self._ends[client]
+
+    def _end(self, client: str) -> list[str]:
+        """What a record is to know. Where lines were taken away, it goes on knowing them."""
+        known = self._known_end(client)
+        try:
+            return self.verify_journal(client).heads
+        except FleetError:
+            return known
 
     # Records, in clear
 
@@ -85,8 +116,11 @@ class Store:
             yield from sorted(path.stem for path in self._state.glob("*.json"))
 
     def save_record(self, record: Record) -> None:
-        data = json.dumps(dataclasses.asdict(record), indent=2, sort_keys=True) + "\n"
-        self._write(str(self._state / f"{record.client}.json"), data.encode())
+        end = self._end(record.client)
+        data = {**dataclasses.asdict(record), "journal": end}
+        text = json.dumps(data, indent=2, sort_keys=True) + "\n"
+        self._write(str(self._state / f"{record.client}.json"), text.encode())
+        self._ends[record.client] = end
 
     @contextlib.contextmanager
     def lock(self, patience: float = 120) -> Iterator[None]:

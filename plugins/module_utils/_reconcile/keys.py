@@ -172,6 +172,8 @@ class Keys:
         live = self._account.keys.get(desired.client, [])
         current = self._current(desired, record, live)
         guardrail = self._account.guardrails.get(desired.client)
+        if self._check or not desired.suspended:
+            self._store.can_note(desired.client)
         if desired.state == "absent":
             return self._absent(record, live, current, guardrail)
         undone = current if not desired.undo else self._predecessor(record, current, live)
@@ -187,6 +189,7 @@ class Keys:
             desired = replace(desired, limit=left.limit)
         if desired.suspended and not self._check:
             self._suspend(desired, kept, others)
+            self._store.can_note(desired.client)
         orphans = self._orphans(desired, record, current, others)
         self._doubt(desired, record, current, others, orphans)
         if guardrail is None and not desired.slugs:

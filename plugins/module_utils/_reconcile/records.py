@@ -78,6 +78,8 @@ class Record:
     :ivar models: canonical slugs by id of every model that was ever in effect
     :ivar proven: digest of what all gates passed for, empty when that is not known
     :ivar handed_over: when the first password was shown, empty when it never was
+    :ivar journal: hashes of the lines at the end of the client's journal when this was written, by
+        which it is noticed when they are gone. The store sees to it
     """
 
     client: str
@@ -97,6 +99,7 @@ class Record:
     state: str = "present"
     proven: str = ""
     handed_over: str = ""
+    journal: list[str] = field(default_factory=list, compare=False)
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> Record:
@@ -144,6 +147,9 @@ class KeyStore(Protocol):
 
     def note(self, client: str, what: str, result: str, **details: Any) -> None:
         """A line in the client's journal. It holds no secret."""
+
+    def can_note(self, client: str) -> None:
+        """:raises FleetError: the client's journal is damaged, so nothing is to be changed"""
 
 
 def now() -> datetime.datetime:

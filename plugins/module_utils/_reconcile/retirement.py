@@ -74,6 +74,7 @@ class Retirement:
         :param spends: whether it is proven that the client spends on its new key
         :raises FleetError: every step before it is on disk
         """
+        self.store.can_note(record.client)
         known = {key.hash: key for key in live}
         warnings: list[str] = []
         changed = False

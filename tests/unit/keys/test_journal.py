@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.mai.fleet.plugins.plugin_utils._journal import Journal, operator
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Desired
+from ansible_collections.mai.fleet.plugins.plugin_utils import _journal
+from ansible_collections.mai.fleet.plugins.plugin_utils._journal import Chain, Journal, operator
+from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 from simulator.simulator import Simulator
-from unit.keys.bench import FLASH_SLUG, Bench, desired
+from unit.keys.bench import FLASH_SLUG, Bench, desired, files, vault
 
 AT = "2026-11-21T12:00:00Z"
 
@@ -88,6 +92,114 @@ def test_damage_is_noticed_and_nothing_is_added(
         assert "acme.jsonl, line " in raised.value.where
 
 
+def cut(bench: Bench, lines: int) -> bytes:
+    """Take lines away at the end of a journal, which leaves a chain without a gap."""
+    path = bench.store.journal.path("acme")
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-lines]))
+    return whole
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3])
+def test_lines_that_are_missing_at_the_end_are_noticed(bench: Bench, lines: int) -> None:
+    bench.one(desired())
+    bench.store.keep_end("acme")
+    whole = cut(bench, lines)
+    store = Store(bench.directories, vault())
+    for act in (
+        lambda: store.verify_journal("acme"),
+        lambda: store.note("acme", "change key", "done"),
+    ):
+        with pytest.raises(FleetError, match="missing at its end") as raised:
+            act()
+        assert raised.value.where.endswith("acme.jsonl")
+    # A record that is written meanwhile goes on knowing them.
+    store.save_record(replace(bench.record("acme"), proven="other"))
+    with pytest.raises(FleetError, match="missing at its end"):
+        Store(bench.directories, vault()).verify_journal("acme")
+    store.journal.path("acme").write_bytes(whole)
+    assert Store(bench.directories, vault()).verify_journal("acme").lines
+
+
+def test_a_journal_that_is_gone_is_noticed(bench: Bench) -> None:
+    bench.one(desired())
+    bench.store.journal.path("acme").unlink()
+    with pytest.raises(FleetError, match="missing at its end"):
+        Store(bench.directories, vault()).verify_journal("acme")
+
+
+def test_the_end_of_a_journal_makes_no_other_record(bench: Bench) -> None:
+    bench.one(desired())
+    record = bench.record("acme")
+    assert record.journal
+    assert replace(record, journal=[]) == record
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        desired(limit=5.0),
+        desired(replace=True),
+        desired(state="absent"),
+        desired(slugs=[FLASH_SLUG]),
+    ],
+    ids=["cap", "another key", "absent", "allowlist"],
+)
+def test_a_damaged_journal_stops_its_client_before_anything_else(
+    bench: Bench, simulator: Simulator, wanted: Desired, check: bool
+) -> None:
+    bench.one(desired())
+    bench.one(desired("beta"))
+    path = bench.store.journal.path("acme")
+    path.write_text("".join(changed_somehow(path)), encoding="utf-8")
+    simulator.clear_log()
+    before = files(bench.folder)
+    fresh = Store(bench.directories, vault())
+    assert "was changed" in bench.failure(wanted, store=fresh, check=check)["what"]
+    assert bench.writes() == []
+    assert files(bench.folder) == before
+    bench.one(desired("beta", limit=5.0), store=fresh, check=check)
+
+
+def changed_somehow(path: Path) -> list[str]:
+    first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [first.replace("done", "gone"), *rest]
+
+
+def test_a_damaged_journal_keeps_no_client_from_being_suspended(bench: Bench) -> None:
+    bench.one(desired())
+    path = bench.store.journal.path("acme")
+    path.write_text("".join(changed_somehow(path)), encoding="utf-8")
+    fresh = Store(bench.directories, vault())
+    failure = bench.failure(desired(state="suspended"), store=fresh)
+    assert "was changed" in failure["what"]
+    assert bench.key()["disabled"]
+
+
+def test_a_chain_is_verified_once_for_many_lines(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a long one, and as long as nobody else writes."""
+    read = _journal.read
+    count: list[str] = []
+
+    def counted(content: bytes, where: str) -> Chain:
+        count.append(where)
+        return read(content, where)
+
+    monkeypatch.setattr(_journal, "read", counted)
+    again = Journal(str(journal.path("acme").parent))
+    again.verify("acme")
+    for number in range(10):
+        again.add("acme", AT, "change key", "done", number=number)
+    assert len(count) == 1
+    journal.add("acme", AT, "change key", "done", number=11)
+    again.add("acme", AT, "change key", "done", number=12)
+    assert len(count) == 3
+    assert len(Journal(str(journal.path("acme").parent)).verify("acme").lines) == 16
+
+
 def test_another_clients_journal_is_noticed(journal: Journal) -> None:
     journal.path("acme").rename(journal.path("beta"))
     with pytest.raises(FleetError, match="is client acme's"):
@@ -112,28 +224,45 @@ def test_half_a_line_of_a_run_that_was_killed_is_left_out(journal: Journal) -> N
     assert [line["number"] for line in journal.verify("acme").lines] == [0, 1, 2, 3, 4]
 
 
-def test_two_operators_work_is_united_and_joined(journal: Journal, tmp_path: Path) -> None:
-    """With git's own union of lines, as .gitattributes asks for it."""
-    base, mine, theirs = (tmp_path / name for name in ("base", "mine", "theirs"))
-    path = journal.path("acme")
-    common = path.read_bytes()
-    base.write_bytes(common)
-    for file, number in ((mine, 10), (theirs, 20)):
-        path.write_bytes(common)
-        journal.add("acme", AT, "change key", "done", number=number)
-        journal.add("acme", AT, "change key", "done", number=number + 1)
-        file.write_bytes(path.read_bytes())
-    subprocess.run(["git", "merge-file", "--union", mine, base, theirs], check=True)
-    path.write_bytes(mine.read_bytes())
-    chain = journal.verify("acme")
-    assert len(chain.lines) == 8
-    assert len(chain.heads) == 2
-    journal.add("acme", AT, "change key", "done", number=30)
-    chain = journal.verify("acme")
-    assert sorted(chain.lines[-1]["after"]) == sorted(
-        line["hash"] for line in chain.lines if line.get("number") in (11, 21)
-    )
-    assert len(chain.heads) == 1
+def git(folder: Path, *words: str) -> None:
+    nobody = ("-c", "user.name=op", "-c", "user.email=op@example.com", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *nobody, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_two_operators_work_is_united_and_joined(
+    bench: Bench, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By git, with the attributes that an operator copies from the example."""
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, "/dev/null")
+    bench.one(desired())
+    desk = bench.folder
+    rule = repository / "inventories" / "example" / ".gitattributes"
+    (desk / ".gitattributes").write_bytes(rule.read_bytes())
+    (desk / ".gitignore").write_text("state/\nsecrets/\n")
+    git(desk, "init", "--quiet", "--initial-branch=main")
+    git(desk, "add", ".")
+    git(desk, "commit", "-m", "both")
+    ends = []
+    for branch, limit in (("mine", 10), ("theirs", 20)):
+        git(desk, "checkout", "-b", branch, "main")
+        store = Store(bench.directories, vault())
+        store.note("acme", "change key", "done", limit=limit)
+        store.note("acme", "change key", "done", limit=limit + 1)
+        ends += store.journal.verify("acme").heads
+        git(desk, "commit", "-a", "-m", branch)
+    git(desk, "merge", "--no-edit", "mine")
+    store = Store(bench.directories, vault())
+    chain = store.verify_journal("acme")
+    assert chain.heads == sorted(ends, key=chain.heads.index)
+    assert len(set(ends)) == 2
+    # The record of either of them is good for both.
+    for end in ends:
+        assert store.journal.verify("acme", [end]).lines == chain.lines
+    store.note("acme", "change key", "done", limit=30)
+    joined = store.verify_journal("acme")
+    assert set(joined.lines[-1]["after"]) == set(ends)
+    assert joined.heads == [joined.lines[-1]["hash"]]
 
 
 def test_a_journal_that_cannot_be_written(tmp_path: Path) -> None:

@@ -316,6 +316,9 @@ class Dying:
         self._count()
         self._store.note(client, what, result, **details)
 
+    def can_note(self, client: str) -> None:
+        self._store.can_note(client)
+
     def _count(self) -> None:
         if not self._left:
             raise Killed
