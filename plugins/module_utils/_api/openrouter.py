@@ -89,11 +89,21 @@ class Guardrail:
         return cls(row["id"], row["name"], None if models is None else tuple(models))
 
 
-def _model(row: dict[str, Any]) -> dict[str, Any]:
-    missing = {"id", "canonical_slug", "name"} - row.keys()
-    if missing:
-        raise KeyError(*sorted(missing))
-    return row
+def _having(*fields: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Rows as they are, when they have at least these fields."""
+
+    def read(row: dict[str, Any]) -> dict[str, Any]:
+        missing = set(fields) - row.keys()
+        if missing:
+            raise KeyError(*sorted(missing))
+        return row
+
+    return read
+
+
+_model = _having("id", "canonical_slug", "name")
+_key_row = _having("hash", "name", "disabled", "limit", "limit_reset")
+_guardrail_row = _having("id", "name")
 
 
 class OpenRouter:
@@ -111,10 +121,16 @@ class OpenRouter:
     def credits_left(self) -> float:
         """USD that the account has left."""
 
-        def left(answer: Any) -> float:
-            return float(answer["data"]["total_credits"]) - float(answer["data"]["total_usage"])
+        bought, used = self.credits()
+        return bought - used
 
-        return self._get("/credits", left)
+    def credits(self) -> tuple[float, float]:
+        """USD that the account ever bought, and that it ever used."""
+
+        def read(answer: Any) -> tuple[float, float]:
+            return float(answer["data"]["total_credits"]), float(answer["data"]["total_usage"])
+
+        return self._get("/credits", read)
 
     # Models
 
@@ -135,14 +151,21 @@ class OpenRouter:
 
     def list_keys(self) -> list[Key]:
         """All keys of the default workspace, also those that are disabled or expired."""
-        keys: list[Key] = []
+        return self._keys(Key.read)
+
+    def key_rows(self) -> list[dict[str, Any]]:
+        """The same with all that OpenRouter says of them."""
+        return self._keys(_key_row)
+
+    def _keys(self, read: Callable[[dict[str, Any]], _T]) -> list[_T]:
+        keys: list[_T] = []
         while True:
             query = {
                 "include_disabled": "true",
                 "include_expired": "true",
                 "offset": len(keys),
             }
-            page = self._get("/keys", lambda answer: list(map(Key.read, answer["data"])), query)
+            page = self._get("/keys", lambda answer: list(map(read, answer["data"])), query)
             keys += page
             # There is no total: a page that is not full is the last one.
             if len(page) < _PAGE:
@@ -180,7 +203,9 @@ class OpenRouter:
         return Key.read({**asked, **shown}), str(secret)
 
     def update_key(self, key_hash: str, changes: dict[str, Any]) -> None:
-        """:param changes: any of ``limit``, ``limit_reset``, ``disabled``"""
+        """:param changes: any of what can be changed: ``name``, ``limit``, ``limit_reset``,
+        ``disabled``, ``include_byok_in_limit``
+        """
         body = dict(changes)
         if "limit_reset" in body:
             body["limit_reset"] = _RESET[body["limit_reset"]]
@@ -197,13 +222,25 @@ class OpenRouter:
     def list_guardrails(self) -> list[Guardrail]:
         return self._counted("/guardrails", Guardrail.read)
 
+    def guardrail_rows(self) -> list[dict[str, Any]]:
+        """The same with all their settings."""
+        return self._counted("/guardrails", _guardrail_row)
+
     def create_guardrail(self, name: str, description: str, models: list[str]) -> Guardrail:
         body = {"name": name, "description": description, "allowed_models": models}
-        answer = self._http.post("/guardrails", body)
-        return _read("POST /guardrails", lambda answer: Guardrail.read(answer["data"]), answer)
+        return Guardrail.read(self.make_guardrail(body))
+
+    def make_guardrail(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """:param settings: the name and whatever else the API knows"""
+        answer = self._http.post("/guardrails", settings)
+        return _read("POST /guardrails", lambda answer: _guardrail_row(answer["data"]), answer)
 
     def update_guardrail(self, guardrail_id: str, models: list[str]) -> None:
-        self._http.patch(f"/guardrails/{guardrail_id}", {"allowed_models": models})
+        self.change_guardrail(guardrail_id, {"allowed_models": models})
+
+    def change_guardrail(self, guardrail_id: str, changes: dict[str, Any]) -> None:
+        """:param changes: settings; None clears one, lists are replaced whole"""
+        self._http.patch(f"/guardrails/{guardrail_id}", changes)
 
     def delete_guardrail(self, guardrail_id: str) -> None:
         try:
@@ -230,6 +267,10 @@ class OpenRouter:
                 f"POST {path}",
                 "run again; a new key is not sent to its server before it is fenced",
             )
+
+    def unassign(self, guardrail_id: str, key_hash: str) -> None:
+        path = f"/guardrails/{guardrail_id}/assignments/keys/remove"
+        self._http.post(path, {"key_hashes": [key_hash]})
 
     # Inference
 
