@@ -172,8 +172,7 @@ class Keys:
         live = self._account.keys.get(desired.client, [])
         current = self._current(desired, record, live)
         guardrail = self._account.guardrails.get(desired.client)
-        if self._check or not desired.suspended:
-            self._store.can_note(desired.client)
+        self._journal_first(desired)
         if desired.state == "absent":
             return self._absent(record, live, current, guardrail)
         undone = current if not desired.undo else self._predecessor(record, current, live)
@@ -237,6 +236,11 @@ class Keys:
         if current is None or desired.suspended:
             return False
         return desired.lifetime.renews(current, self._at)
+
+    def _journal_first(self, desired: Desired) -> None:
+        """What is done has to be noted. But a suspended client's keys are disabled in any case."""
+        if self._check or not desired.suspended:
+            self._store.can_note(desired.client)
 
     def _current(self, desired: Desired, record: Record, live: list[Key]) -> Key | None:
         """The living key whose secret is stored."""
