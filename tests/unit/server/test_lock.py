@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.mai.fleet.plugins.module_utils._api import lock as lock_module
-from ansible_collections.mai.fleet.plugins.module_utils._api.lock import Lock, Owner
+from ansible_collections.mai.fleet.plugins.module_utils._api.lock import Found, Lock, Owner
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 
 FORK = multiprocessing.get_context("fork")
@@ -50,6 +50,15 @@ def test_one_has_it_and_the_other_is_told_who(path: Path) -> None:
     assert names(path.parent) == [".lock"]
 
 
+class Slow(Lock):
+    """Leaves time for others between looking and doing."""
+
+    def _look(self) -> Found | None:
+        found = super()._look()
+        time.sleep(0.002)
+        return found
+
+
 def race(work: Callable[[int, str], bool]) -> list[list[bool]]:
     """Two processes do the same work at the same moment, many times over; who of them won."""
 
@@ -72,7 +81,7 @@ def race(work: Callable[[int, str], bool]) -> list[list[bool]]:
 
 def test_of_two_that_take_it_at_once_one_wins(tmp_path: Path) -> None:
     def work(number: int, name: str) -> bool:
-        return Lock(tmp_path / f"{number}").take(owner(name)) is None
+        return Slow(tmp_path / f"{number}").take(owner(name)) is None
 
     assert all(sorted(won) == [False, True] for won in race(work))
 
@@ -82,7 +91,7 @@ def test_of_two_that_take_it_over_at_once_one_wins(tmp_path: Path) -> None:
         Lock(tmp_path / f"{number}").take(owner("dead"))
 
     def work(number: int, name: str) -> bool:
-        return Lock(tmp_path / f"{number}").take(owner(name), instead_of="dead") is None
+        return Slow(tmp_path / f"{number}").take(owner(name), instead_of="dead") is None
 
     assert all(sorted(won) == [False, True] for won in race(work))
 
@@ -92,7 +101,7 @@ def test_what_is_taken_over_is_not_broken_and_the_other_way_round(tmp_path: Path
         Lock(tmp_path / f"{number}").take(owner("dead"))
 
     def work(number: int, name: str) -> bool:
-        lock = Lock(tmp_path / f"{number}")
+        lock = Slow(tmp_path / f"{number}")
         if name == "a":
             return lock.break_("dead", by="a person")
         return lock.take(owner("b"), instead_of="dead") is None
