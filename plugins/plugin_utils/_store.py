@@ -126,6 +126,8 @@ class Store:
     def lock(self, patience: float = 120) -> Iterator[None]:
         """Keep other runs on this controller from making keys at the same time.
 
+        The lock of a run that was killed is taken over, while a child of it may be at work still.
+
         :param patience: seconds to wait for another run to get done with it
         :raises FleetError: it did not
         """

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import os
@@ -114,7 +115,7 @@ def test_what_is_taken_over_is_not_broken_and_the_other_way_round(tmp_path: Path
         assert found["run"] == "b"
 
 
-def steps(path: Path, work: Callable[[], Any], at: int) -> bool:
+def steps(work: Callable[[], Any], at: int) -> bool:
     """A process that does the work, killed before its ``at``-th step; whether it came so far."""
 
     def run() -> None:
@@ -161,7 +162,7 @@ def test_a_process_that_is_killed_leaves_a_whole_lock_or_none(
         path.parent.mkdir()
         if before:
             Lock(path).take(owner(before))
-        killed = steps(path, lambda path=path: work(Lock(path)), at)
+        killed = steps(functools.partial(work, Lock(path)), at)
         found = Lock(path).owner()
         seen.add(found["run"] if found else None)
         assert Lock(path).take(owner("next"), found["run"] if found else None) is None
