@@ -27,15 +27,15 @@ class ActionModule(LockStage):
 
     def stage(self) -> dict[str, Any]:
         release = boolean(self.option("release", False))
-        if self.option("place") == OPENROUTER:
-            return self._release_openrouter() if release else self._take_openrouter()
-        state: State = self.option("state")
+        if self.option("place") == OPENROUTER and not self.config["lock"]:
+            return {"changed": False, "held": False}
+        state: State | None = self.option("state")
+        if state is None:
+            return self._release_whole() if release else self._take_whole()
         return self._release(state) if release else self._take(state)
 
-    def _take_openrouter(self) -> dict[str, Any]:
-        """:raises FleetError: the whole run has to wait"""
-        if not self.config["lock"]:
-            return {"changed": False, "held": False}
+    def _take_whole(self) -> dict[str, Any]:
+        """:raises FleetError: somebody else has it, and it is not about single clients"""
         if self.check:
             self._look()
             return {"changed": False, "held": False}
@@ -93,8 +93,9 @@ class ActionModule(LockStage):
             self._give_back()
         return {"changed": False}
 
-    def _release_openrouter(self) -> dict[str, Any]:
-        self._give_back()
+    def _release_whole(self) -> dict[str, Any]:
+        if not self.check:
+            self._give_back()
         return {"changed": False}
 
     def _give_back(self) -> None:

@@ -14,10 +14,13 @@ description:
     Takes the lock of a server, or that of the fleet at OpenRouter, for the run that the task is part of, and
     gives it back. It lasts until then, also when the run ends without that.
   - A lock of a run that has died is taken over, with a warning, if it was one of this controller.
-  - A lock of anybody else fails the clients of the server. With O(place=openrouter) it fails the task.
+  - A lock of anybody else fails the clients of the server. With O(place=openrouter), or without O(state),
+    it fails the task.
 options:
   state:
-    description: The state of the run, as the stage before gave it. Needed for the lock of a server.
+    description: >-
+      The state of the run, as the stage before gave it. Without it, the task is about the server as such,
+      and fails when somebody else has the lock.
     type: dict
   place:
     description: Which lock. V(openrouter) is at the place that C(fleet.yml) names.
@@ -55,8 +58,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 held:
-  description: Whether the run has the lock of OpenRouter now.
-  returned: with C(place=openrouter), when it is taken
+  description: Whether the run has the lock now.
+  returned: without C(state), when it is taken
   type: bool
 clients:
   description: What became of each client so far, by name. It never holds a secret.

@@ -20,6 +20,9 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
 #: What stands for the lock of the fleet at OpenRouter where servers are named.
 OPENROUTER = "openrouter"
 
+#: That of servers, where no fleet.yml says another.
+DIRECTORY = "/srv/mai"
+
 #: Does to a lock what the options of M(mai.fleet.instance_lock) say, and gives its answer.
 Perform = Callable[..., dict[str, Any]]
 
@@ -75,7 +78,9 @@ class LockStage(Stage):
         )
 
     def _path(self, name: str) -> str:
-        return f"{self.config['directory']}/.{name}"
+        # Hosts become servers without a fleet, too.
+        config = self._vars.get("fleet_config", {})
+        return f"{config.get('directory', DIRECTORY)}/.{name}"
 
 
 def take(perform: Perform, me: Owner) -> tuple[Owner | None, Owner | None]:

@@ -280,3 +280,27 @@ def test_a_place_that_is_none(operator: Operator, lock: dict[str, str], phrase: 
     assert run.failed
     assert run.says(phrase)
     assert operator.written() == []
+
+
+def test_a_host_is_locked_while_it_becomes_a_server(operator: Operator) -> None:
+    operator.client("acme")
+    lock = operator.server / ".lock"
+    role = {"name": "mai.fleet.lock", "tasks_from": "server"}
+    tasks: list[dict[str, Any]] = [
+        {"ansible.builtin.include_role": role},
+        {"ansible.builtin.command": f"cat {lock}"},
+        {"ansible.builtin.include_role": role, "vars": {"lock_release": True}},
+    ]
+    operator.write("own.yml", [{"hosts": "fleet", "gather_facts": False, "tasks": tasks}])
+    run = operator.run("own.yml", "-v")
+    assert run.status == 0
+    assert run.says('"doing\\": \\"own.yml')
+    assert not lock.exists()
+    lock.write_text(json.dumps({"run": "another", "who": "eve@elsewhere", "since": "yesterday"}))
+    refused = operator.run("own.yml")
+    assert refused.failed
+    assert refused.says("server web1: locked by eve@elsewhere since yesterday", "fleet_break=web1")
+    looked = operator.run("own.yml", "--check")
+    assert looked.status == 0
+    assert looked.says("what is foretold here may change meanwhile")
+    assert "eve" in lock.read_text()

@@ -132,7 +132,7 @@ def steps(work: Callable[[], Any], at: int) -> bool:
             return step
 
         for name in ("open", "link", "replace", "unlink", "fsync", "fchmod"):
-            setattr(lock_module.os, name, counted(getattr(os, name)))
+            setattr(os, name, counted(getattr(os, name)))
         work()
 
     process = FORK.Process(target=run)
