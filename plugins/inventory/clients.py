@@ -47,9 +47,28 @@ options:
     type: str
     default: plans.yml
   secrets:
-    description: The directory with one Ansible Vault file per client, relative to this file.
+    description: >-
+      The directory with one file per client, relative to this file, for the secret stores that keep
+      files.
     type: str
     default: secrets
+  secret_store:
+    description:
+      - Where the secrets of clients are kept. C(type) is one of V(vault_files), V(sops),
+        V(hashi_vault) and V(command); what else it holds depends on that, and C(docs/secrets.md)
+        explains it.
+      - Other options than those that name the place can change at any time. A change of the place
+        needs C(ansible-playbook mai.fleet.move_secrets), and until then every run is refused.
+    type: dict
+    default:
+      type: vault_files
+  workspace_lasts:
+    description: >-
+      Says that the files of this controller last although it looks like a job of CI or AWX, whose
+      files are thrown away after the run. Without it, a run that would keep secrets, records or journals
+      there is refused.
+    type: bool
+    default: false
   state:
     description: >-
       The directory with what the collection has to remember of each client (no secrets),
@@ -145,6 +164,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import (
     resolve,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import shared_groups
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.stores import check_store
 from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import printable, read, shown
 
 _OPTIONS = (
@@ -158,6 +178,8 @@ _OPTIONS = (
     "first_port",
     "subnets",
     "lock",
+    "secret_store",
+    "workspace_lasts",
 )
 
 
@@ -194,6 +216,7 @@ class InventoryModule(BaseInventoryPlugin):
         options = self.get_options()
         problems = check_schema(options, shown(path))
         problems += check_options({**given, **options}, options, shown(path))
+        problems += check_store(options["secret_store"], f"{shown(path)}: secret_store")
         config = {name: options[name] for name in _OPTIONS}
         config["openrouter_url"] = config["openrouter_url"].rstrip("/")
         config.update(name=options["fleet"], file=path)

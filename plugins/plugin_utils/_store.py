@@ -4,9 +4,9 @@
 # PRIVATE to the mai.fleet collection
 """What the operator keeps of each client.
 
-``state/NAME.json`` is in clear: what compares, and what was assigned once. ``secrets/NAME.yml`` is
-an Ansible Vault file, so ``ansible-vault view`` shows it. ``journal/NAME.jsonl`` says what was
-done. Every write is atomic and flushed to the disk before the call returns.
+``state/NAME.json`` is in clear: what compares, and what was assigned once. The secrets are in the
+store that ``fleet.yml`` names. ``journal/NAME.jsonl`` says what was done. Every write is atomic and
+lasts before the call returns.
 """
 
 from __future__ import annotations
@@ -21,16 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from ansible import constants as C
-from ansible.errors import AnsibleError
-from ansible.parsing.vault import (
-    VaultLib,
-    VaultSecret,
-    is_encrypted,
-    match_encrypt_secret,
-    parse_vaulttext_envelope,
-)
+from ansible.parsing.vault import VaultLib
 from ansible_collections.mai.fleet.plugins.module_utils._atomic import write_atomically
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
@@ -39,15 +30,22 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
     stamp,
 )
 from ansible_collections.mai.fleet.plugins.plugin_utils._journal import Chain, Journal
+from ansible_collections.mai.fleet.plugins.plugin_utils._secret_home import Home
+from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.files import verify_writable
+from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.opening import open_store
+from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.vault_files import Cipher
+from ansible_collections.mai.fleet.plugins.plugin_utils._workspace import refuse_fleeting
 
 
 class Store:
     """:param vault: with the secrets that the run was given"""
 
     def __init__(self, config: Mapping[str, Any], vault: VaultLib) -> None:
-        self._secrets = Path(config["secrets"])
+        self._config = config
         self._state = Path(config["state"])
         self._vault = vault
+        self._home = Home(config)
+        self._secrets = open_store(self._home.configured, config, vault)
         self._journal = Journal(config["journal"])
         # Ends of journals as the records know them.
         self._ends: dict[str, list[str]] = {}
@@ -147,119 +145,51 @@ class Store:
         finally:
             os.close(handle)
 
-    # Secrets, encrypted
+    # Secrets, wherever fleet.yml says that they are kept
 
     def secrets_path(self, client: str) -> str:
-        return str(self._secrets / f"{client}.yml")
+        return self._secrets.where(client)
 
     def has_secrets(self, client: str) -> bool:
-        return os.path.exists(self.secrets_path(client))
+        return self._secrets.read(client) is not None
 
     def secrets(self, client: str) -> dict[str, str]:
-        """Empty when there is no file.
+        """Empty when there are none.
 
-        :raises FleetError: the file cannot be decrypted or is not a mapping
+        :raises FleetError: they cannot be read, or are no mapping
         """
-        path = self.secrets_path(client)
-        data = self._read(path)
-        if data is None:
-            return {}
-        todo = f"mend it with ansible-vault edit {path}, or restore it from a backup"
-        try:
-            content = yaml.safe_load(self._decrypt(data, path)[0])
-        except yaml.YAMLError:
-            # Not chained: that error quotes the line that it does not understand.
-            raise FleetError("what is encrypted in it is not YAML", path, todo) from None
-        if not isinstance(content, dict):
-            raise FleetError("not a mapping of secrets", path, todo)
-        odd = [str(name) for name, secret in content.items() if not isinstance(secret, str)]
-        if odd:
-            raise FleetError(
-                f"expected text, which may need quotes, in {', '.join(odd)}", path, todo
-            )
-        return content
+        return self._secrets.read(client) or {}
 
     def save_secrets(self, client: str, secrets: Mapping[str, str]) -> None:
-        """A file that exists keeps the password and the label that it has."""
-        path = self.secrets_path(client)
-        text = yaml.safe_dump(dict(secrets), default_flow_style=False)
-        old = self._read(path)
-        if old is None:
-            label, password = self._password()
-        else:
-            password = self._decrypt(old, path)[1]
-            label = parse_vaulttext_envelope(old)[3]
-        self._write(path, self._vault.encrypt(text, password, vault_id=_label(label)))
+        self._home.remember()
+        self._secrets.write(client, secrets)
 
     def decrypt_value(self, ciphertext: str, where: str) -> str:
         """A value that a client file gives with ``!vault``."""
         try:
-            return self._decrypt(ciphertext.encode(), where)[0].decode()
+            return Cipher(self._vault).decrypt(ciphertext.encode(), where)[0].decode()
         except UnicodeDecodeError:
             raise FleetError("what is encrypted in it is not text", where) from None
 
     def verify(self) -> None:
         """Make sure that secrets can be read and stored, before anything is created.
 
-        :raises FleetError: no vault password, a wrong one, or directories that cannot be written
+        :raises FleetError: also when they lie in another store, or where they would not last
         """
-        self._password()
-        for file in sorted(self._secrets.glob("*.yml")) if self._secrets.is_dir() else []:
-            # One file proves the password; the others are decrypted when they are needed.
-            self._decrypt(self._read(str(file)) or b"", str(file))
-            break
-        for directory in (self._secrets, self._state):
-            parent = next(path for path in (directory, *directory.parents) if path.exists())
-            if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-                raise FleetError(
-                    "the directory cannot be written", str(parent), "mend its owner or its mode"
-                )
+        refuse_fleeting(self._config, self._secrets.is_local, os.environ)
+        verify_writable(self._state)
+        self._home.verify(self._secrets, self._has_keys())
+        self._secrets.verify()
 
-    def _password(self) -> tuple[str, VaultSecret]:
-        """What new files are encrypted with, and its label."""
-        if not self._vault.secrets:
-            raise FleetError(
-                "no vault password was given, so keys could not be stored",
-                "Ansible Vault",
-                "give --vault-password-file, or set ANSIBLE_VAULT_PASSWORD_FILE",
-            )
-        wanted = C.config.get_config_value("DEFAULT_VAULT_ENCRYPT_IDENTITY")
-        try:
-            label, password = match_encrypt_secret(self._vault.secrets, wanted)
-        except AnsibleError as error:
-            raise FleetError(
-                f"no password was given for the vault id {wanted}, with which to encrypt",
-                "Ansible Vault: vault_encrypt_identity",
-                f"give --vault-id {wanted}@FILE",
-            ) from error
-        return label, password
-
-    def _decrypt(self, data: bytes, where: str) -> tuple[bytes, VaultSecret]:
-        """What is encrypted, and with what."""
-        self._password()
-        if not is_encrypted(data):
-            raise FleetError(
-                "the file is not encrypted", where, f"ansible-vault encrypt {where}, or remove it"
-            )
-        try:
-            plain, _identity, password = self._vault.decrypt_and_get_vault_id(data)
-        except AnsibleError as error:
-            raise FleetError(
-                "the vault password does not open this file, or the file is damaged",
-                where,
-                "give the password that it was encrypted with; "
-                "ansible-vault view tells when it is right",
-            ) from error
-        return bytes(plain), password
-
-    def _read(self, path: str) -> bytes | None:
-        """None when there is no such file."""
-        try:
-            return Path(path).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise FleetError(f"cannot be read: {error.strerror}", path, "mend its mode") from error
+    def _has_keys(self) -> set[str]:
+        """The clients that have a key. A damaged record is found by whoever needs it."""
+        found = set()
+        for name in self.records():
+            with contextlib.suppress(FleetError):
+                record = self.record(name)
+                if record is not None and record.key_hash:
+                    found.add(name)
+        return found
 
     def _write(self, path: str, data: bytes) -> None:
         try:
@@ -268,12 +198,6 @@ class Store:
             raise FleetError(
                 f"cannot be written: {error.strerror}", path, "make room, or mend the mode"
             ) from error
-
-
-def _label(identity: str | None) -> str | None:
-    """The default identity is not written into files, as ansible-vault does."""
-    default = C.config.get_config_value("DEFAULT_VAULT_IDENTITY")
-    return None if identity in (None, default) else identity
 
 
 def _locked(handle: int) -> bool:

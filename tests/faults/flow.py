@@ -28,6 +28,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.retirement im
 )
 from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
 from ansible_collections.mai.fleet.plugins.plugin_utils import _journal, _store
+from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores import files
 from simulator.simulator import RemoteSimulator, Simulator
 from unit.keys.bench import FLEET, Bench, desired
 
@@ -97,6 +98,7 @@ def instrument(steps: Steps) -> None:
 
     Controller._send = sent  # type: ignore[method-assign, assignment]
     _store.write_atomically = written  # type: ignore[attr-defined]
+    files.write_atomically = written  # type: ignore[attr-defined]
     _journal.append = appended  # type: ignore[attr-defined]
     # The disk is not what is tested here, and a busy one takes seconds.
     os.fsync = lambda _descriptor: None  # type: ignore[assignment]

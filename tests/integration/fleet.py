@@ -68,6 +68,7 @@ class Fleet:
             fleet=self.NAME,
             secrets="../secrets",
             state="../state",
+            workspace_lasts=True,
             directory=str(self.home / "server"),
             openrouter_url=self.simulator.url,
             first_port=18700,

@@ -44,6 +44,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "docker: needs a Docker daemon and permission to use it")
 
 
+@pytest.fixture(autouse=True)
+def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests are an operator's runs, also where a CI job runs them."""
+    from ansible_collections.mai.fleet.plugins.plugin_utils._workspace import SIGNS
+
+    for sign in SIGNS:
+        monkeypatch.delenv(sign, raising=False)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The checkout under test."""

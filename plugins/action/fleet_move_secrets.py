@@ -1,0 +1,64 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.stores import check_store
+from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import refuse
+from ansible_collections.mai.fleet.plugins.plugin_utils._move import Move
+from ansible_collections.mai.fleet.plugins.plugin_utils._secret_home import Home
+from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.opening import (
+    Settings,
+    open_store,
+    settings,
+)
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
+from ansible_collections.mai.fleet.plugins.plugin_utils._workspace import refuse_fleeting
+
+
+class ActionModule(Stage):
+    STAGE = "move_secrets"
+    OPTIONS = ("source",)
+
+    def stage(self) -> dict[str, Any]:
+        refuse(self.config, self._vars["fleet_errors"])
+        local = self.config["secret_store"]["type"] in ("vault_files", "sops")
+        refuse_fleeting(self.config, local, os.environ)
+        store = self.store()
+        with contextlib.nullcontext() if self.check else store.lock():
+            move = Move(
+                Home(self.config),
+                self._source(),
+                lambda given: open_store(given, self.config, self._loader._vault),
+            )
+            origin, target = move.way
+            if move.forgotten:
+                self._display.warning(f"{move.forgotten}: remove them there")
+            if move.done:
+                return self._say(False, f"All secrets are in {target} already.", [])
+            names = move.plan() if self.check else move.run()
+            for name in names if not self.check else []:
+                store.note(name, "move secrets", "done", origin=origin, to=target)
+        if self.check:
+            text = f"{len(names)} clients' secrets would go from {origin} to {target}."
+        else:
+            text = f"{len(names)} clients' secrets went from {origin} to {target}."
+        return self._say(True, text, names)
+
+    def _source(self) -> Settings | None:
+        given = self.option("source")
+        if not given:
+            return None
+        for problem in check_store(given, "fleet_move_from"):
+            raise FleetError(describe(problem.as_dict()), "fleet_move_from")
+        return settings({**self.config, "secret_store": given})
+
+    def _say(self, changed: bool, text: str, names: list[str]) -> dict[str, Any]:
+        self._display.display(text)
+        return {"changed": changed, "msg": text, "clients": names}
