@@ -4,7 +4,7 @@
 """What the modules and actions of the collection promise, worded once.
 
 A module extends the standard fragment, then ``full`` or ``read_only`` (or states the support
-itself, with the reason), then ``server`` or ``controller``.
+itself, with the reason), then ``server``, ``controller`` or ``account``.
 """
 
 from __future__ import annotations
@@ -82,6 +82,27 @@ attributes:
     support: full
     membership:
       - mai.fleet.controller
+  async:
+    description: Can be used with C(async).
+    support: none
+  platform:
+    description: The systems that it runs on.
+    support: full
+    platforms: posix
+"""
+
+    ACCOUNT = r"""
+options: {}
+attributes:
+  action:
+    description: The work is done on the controller, whichever host the task is for.
+    support: full
+  action_group:
+    description: >-
+      Use C(group/mai.fleet.openrouter) in C(module_defaults) to set defaults for this action.
+    support: full
+    membership:
+      - mai.fleet.openrouter
   async:
     description: Can be used with C(async).
     support: none

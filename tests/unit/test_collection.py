@@ -26,8 +26,16 @@ PLAYBOOKS = sorted((REPOSITORY / "playbooks").glob("*.yml"))
 MODULES = sorted((PLUGINS / "modules").glob("*.py"))
 # A module with an action of its own name only documents the action; the others run on servers.
 ACTIONS = {path.stem for path in (PLUGINS / "action").glob("*.py")}
-CONTROLLER_MODULES = [path.stem for path in MODULES if path.stem in ACTIONS]
+ACCOUNT_MODULES = [path.stem for path in MODULES if path.stem.startswith("openrouter_")]
+CONTROLLER_MODULES = [
+    path.stem for path in MODULES if path.stem in ACTIONS and path.stem not in ACCOUNT_MODULES
+]
 SERVER_MODULES = [path.stem for path in MODULES if path.stem not in ACTIONS]
+GROUPS = {
+    "controller": CONTROLLER_MODULES,
+    "openrouter": ACCOUNT_MODULES,
+    "server": SERVER_MODULES,
+}
 
 OWN = "ansible_collections.mai.fleet.plugins."
 # REUSE-IgnoreStart
@@ -275,8 +283,7 @@ def test_the_collection_needs_nothing_that_operators_do_not_have() -> None:
 
 
 def test_every_module_belongs_to_its_action_group() -> None:
-    groups = load(REPOSITORY / "meta" / "runtime.yml")["action_groups"]
-    assert groups == {"controller": CONTROLLER_MODULES, "server": SERVER_MODULES}
+    assert load(REPOSITORY / "meta" / "runtime.yml")["action_groups"] == GROUPS
 
 
 def test_every_module_is_documented(documentation: dict[str, dict[str, Any]]) -> None:
@@ -285,7 +292,7 @@ def test_every_module_is_documented(documentation: dict[str, dict[str, Any]]) ->
     expected = {"action_group", "check_mode", "diff_mode", "idempotent", "platform"}
     for fqcn, module in modules.items():
         attributes = module["doc"]["attributes"]
-        kind = "controller" if fqcn.rpartition(".")[2] in CONTROLLER_MODULES else "server"
+        (kind,) = [kind for kind, names in GROUPS.items() if fqcn.rpartition(".")[2] in names]
         assert attributes.keys() >= expected, fqcn
         assert all("support" in attribute for attribute in attributes.values()), fqcn
         assert attributes["action_group"]["membership"] == [f"mai.fleet.{kind}"], fqcn
@@ -295,7 +302,7 @@ def test_every_module_is_documented(documentation: dict[str, dict[str, Any]]) ->
 
 
 def test_every_action_has_a_module_that_documents_it() -> None:
-    assert set(CONTROLLER_MODULES) == ACTIONS
+    assert {*CONTROLLER_MODULES, *ACCOUNT_MODULES} == ACTIONS
 
 
 def test_imports_point_downwards() -> None:

@@ -74,6 +74,10 @@ class Catalog:
     def __getitem__(self, model_id: str) -> Model:
         return self._models[model_id]
 
+    def slugs(self) -> set[str]:
+        """What a guardrail may be found to hold."""
+        return {model.canonical for model in self._models.values()}
+
     def nearest(self, model_id: str) -> list[str]:
         """Ids that somebody who typed ``model_id`` may have meant: same author first."""
         author = model_id.partition("/")[0]

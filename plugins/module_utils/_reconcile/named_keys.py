@@ -1,0 +1,530 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the mai.fleet collection
+"""Keys at OpenRouter that somebody names as they like, without a fleet.
+
+The order of the steps is that of a fleet's keys: an attempt is on disk before the create, the
+secret right after it. The name of such a key cannot say which attempt made it, so it is made under
+another one, ``NAME~ATTEMPT``, and gets its own when its secret is stored. Whose secret is stored
+is the key, whatever it is called; where none is stored, it is the only one of that name.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import secrets as random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
+from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError, FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import nearest
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import fingerprint_of
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
+    ATTEMPT_LIFE,
+    Attempt,
+    Former,
+    Why,
+    parse,
+    stamp,
+)
+from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
+
+#: What of a key can be changed, besides its name.
+SETTINGS = ("limit", "limit_reset", "disabled", "include_byok_in_limit")
+
+KeyRow = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one key should be.
+
+    :ivar state: present, absent or rotated
+    :ivar settings: those of :data:`SETTINGS` that are asked for; the others stay as they are
+    :ivar expires_at: a time in UTC, empty for none that is asked for. It cannot be changed later
+    :ivar guardrail: the name of the key's guardrail, empty for none, None to leave it as it is
+    :ivar max_age: days that a key may have before it is rotated
+    """
+
+    name: str
+    state: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    expires_at: str = ""
+    guardrail: str | None = None
+    max_age: float = 0
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What is remembered of one name. Frozen: a change is a new one.
+
+    :ivar attempts: creates of which nobody knows yet what became of them
+    :ivar former: keys that are deleted later. ``since`` is when they were replaced or disabled
+    """
+
+    name: str
+    key_hash: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    former: tuple[Former, ...] = ()
+
+
+class KeyFiles(Protocol):
+    """Where the secrets of keys and what is remembered of them are kept.
+
+    A write is on the disk when it returns. All of it raises FleetError, and a write that raises has
+    changed nothing.
+    """
+
+    def remembered(self, name: str) -> Remembered: ...
+
+    def remember(self, remembered: Remembered) -> None: ...
+
+    def forget(self, name: str) -> None:
+        """Its secret, and all that is remembered of it."""
+
+    def secret(self, name: str) -> str:
+        """Empty when none is stored."""
+
+    def ready(self, name: str) -> None:
+        """:raises FleetError: a secret of that name could not be stored"""
+
+    def save(self, name: str, secret: str) -> None:
+        """What was stored before is kept beside it until it is dropped."""
+
+    def drop(self, name: str, key_hash: str) -> None:
+        """The secret of a former key."""
+
+    def shown(self, name: str) -> str:
+        """Where the secret is."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """All keys and guardrails of the default workspace.
+
+    :ivar guardrails: ids by name
+    :ivar assignments: guardrail ids by key hash
+    """
+
+    keys: list[KeyRow]
+    guardrails: dict[str, str]
+    assignments: dict[str, str]
+
+    @classmethod
+    def read(cls, api: OpenRouter) -> Account:
+        guardrails = {row["name"]: str(row["id"]) for row in api.guardrail_rows()}
+        return cls(api.key_rows(), guardrails, api.assignments())
+
+    def guardrail_of(self, key_hash: str) -> str:
+        """The name of a key's guardrail, empty for none."""
+        mine = self.assignments.get(key_hash)
+        return next((name for name, one in self.guardrails.items() if one == mine), "")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What there is of one name: the key, those of attempts nobody finished, and former ones."""
+
+    key: KeyRow | None
+    orphans: list[KeyRow]
+    former: dict[str, KeyRow]
+
+
+class NamedKeys:
+    """Reconciles keys one by one.
+
+    :param grace: seconds for which a replaced key goes on working, and an orphan stays disabled
+    :param files: None where no secret can be stored
+    """
+
+    def __init__(
+        self,
+        api: OpenRouter,
+        files: KeyFiles | None,
+        account: Account,
+        *,
+        grace: float,
+        at: datetime.datetime,
+        check: bool,
+    ) -> None:
+        self._api = api
+        self._files = files
+        self._account = account
+        self._grace = datetime.timedelta(seconds=grace)
+        self._at = at
+        self._check = check
+
+    def apply(self, wanted: Wanted) -> Row:
+        """:raises FleetError: what stopped this key; every step before it is on disk"""
+        memory = self._files.remembered(wanted.name) if self._files else Remembered(wanted.name)
+        found = self._find(wanted, memory)
+        if wanted.state == "absent":
+            return self._absent(wanted, memory, found)
+        replaced = self._is_to_rotate(wanted, memory, found)
+        kept = None if replaced else found.key
+        old = found.key if replaced else self._predecessor(wanted, memory, kept)
+        self._refuse(wanted, kept)
+        warnings = [*self._guardrail_warnings(wanted), *self._warnings(found, kept)]
+        before, after = self._view(found.key), self._expected(wanted, kept, old)
+        is_named = kept is None or kept["name"] == wanted.name
+        due = [one for one in memory.former if one.hash in found.former and self._is_due(one)]
+        pending = found.orphans or self._awake(memory, found) or due or not is_named
+        row = Row(before != after or bool(pending), before, after, warnings)
+        row.more["hash"] = kept["hash"] if kept else None
+        if not self._check:
+            memory = self._adopt(memory, found)
+            memory = self._disable_orphans(memory, found)
+            key = kept or self._create(wanted, memory, after)
+            self._settle(wanted.name, key, old, after)
+            row.more["hash"] = key["hash"]
+            row.after["key"] = fingerprint_of(key["hash"])
+            self._retire(wanted.name, key["hash"])
+        return self._result(row, wanted.name)
+
+    # What there is
+
+    def _find(self, wanted: Wanted, memory: Remembered) -> _Found:
+        """:raises FleetError: it cannot be told which key is meant, or whose another one is"""
+        name = wanted.name
+        secret = self._files.secret(name) if self._files else ""
+        by_hash = {row["hash"]: row for row in self._account.keys}
+        former = {one.hash: by_hash[one.hash] for one in memory.former if one.hash in by_hash}
+        attempts = {attempt.name for attempt in memory.attempts}
+        mark = re.compile(rf"{re.escape(name)}~[0-9a-f]{{8}}")
+        named = [row for row in self._account.keys if row["name"] == name]
+        key = by_hash.get(sha256(secret)) if secret else None
+        if key is None and len(named) == 1 and named[0]["hash"] not in former:
+            self._refuse_strange(wanted, secret)
+            key = named[0]
+        # Of a rotation that was cut off, both are known.
+        mine = {memory.key_hash, *([key["hash"]] if key else [])}
+        others = [row for row in named if row["hash"] not in {*mine, *former}]
+        if others:
+            all_of_them = [
+                *(row for row in named if row["hash"] not in former),
+                *filter(None, [key]),
+            ]
+            hashes = ", ".join(sorted({row["hash"] for row in all_of_them}))
+            raise FleetError(
+                f"several keys have this name: {hashes}",
+                f"key {name}",
+                "rename or delete all of them but one at OpenRouter",
+            )
+        marked = [
+            row
+            for row in self._account.keys
+            if mark.fullmatch(row["name"]) and row["hash"] not in {*mine, *former}
+        ]
+        orphans = [row for row in marked if row["name"] in attempts]
+        self._refuse_strays(wanted, marked, orphans)
+        return _Found(key, orphans, former)
+
+    def _refuse_strange(self, wanted: Wanted, secret: str) -> None:
+        if secret and wanted.state != "rotated" and self._files:
+            raise FleetError(
+                "the key of this name is not the one whose secret is stored, which is gone",
+                f"key {wanted.name}, {self._files.shown(wanted.name)}",
+                "to go on without its secret, move that file away; to replace the key, use "
+                "state: rotated",
+            )
+
+    def _refuse_strays(self, wanted: Wanted, marked: list[KeyRow], orphans: list[KeyRow]) -> None:
+        where = f"key {wanted.name}"
+        strays = [row["name"] for row in marked if row not in orphans]
+        if strays:
+            raise FleetError(
+                f"{', '.join(strays)} looks like a key of a run that was cut off, and nothing is "
+                "remembered of that run here",
+                where,
+                "was it another computer, or another secrets_directory? If nobody uses the key, "
+                "delete it at OpenRouter",
+            )
+        used = [row["name"] for row in orphans if row.get("usage") or row.get("last_used_at")]
+        if used and wanted.state == "present":
+            raise FleetError(
+                f"a run was cut off while it made {', '.join(used)}; its secret was never stored, "
+                "and yet the key was used",
+                where,
+                "find out who has it; state: rotated disables and replaces it all the same",
+            )
+
+    def _refuse(self, wanted: Wanted, kept: KeyRow | None) -> None:
+        """What cannot be done, before anything is."""
+        if kept is None:
+            if self._files is None:
+                raise FleetError(
+                    "the key is to be made, and its secret, which is shown once, could not be "
+                    "stored",
+                    f"key {wanted.name}",
+                    "give secrets_directory",
+                )
+            self._files.ready(wanted.name)
+            return
+        expires = kept.get("expires_at") or ""
+        if wanted.expires_at and _moment(expires) != _moment(wanted.expires_at):
+            raise FleetError(
+                f"the key expires {expires or 'never'}, and OpenRouter cannot change that to "
+                f"{wanted.expires_at}",
+                f"key {wanted.name}",
+                "state: rotated makes another key, which expires then",
+            )
+
+    def _guardrail_warnings(self, wanted: Wanted) -> list[str]:
+        name = wanted.guardrail
+        if not name or name in self._account.guardrails:
+            return []
+        if self._check:
+            return [f"there is no guardrail {name} yet"]
+        near = nearest(name, self._account.guardrails)
+        raise FleetError(
+            f"OpenRouter has no guardrail {name}",
+            f"key {wanted.name}",
+            f"did you mean {near[0]}?" if near else "make it with mai.fleet.openrouter_guardrails",
+        )
+
+    def _warnings(self, found: _Found, kept: KeyRow | None) -> list[str]:
+        warnings = [
+            f"the key {row['name']} was made by a run that ended before it had the secret: it is "
+            "disabled, and deleted later"
+            for row in found.orphans
+        ]
+        expires = (kept.get("expires_at") if kept else "") or ""
+        end = _moment(expires)
+        if end and end <= self._at:
+            warnings.append(f"the key expired {expires}; state: rotated replaces it")
+        return warnings
+
+    def _is_to_rotate(self, wanted: Wanted, memory: Remembered, found: _Found) -> bool:
+        """A rotation that was begun is not begun anew: the replaced key waits for its end."""
+        if wanted.state != "rotated" or found.key is None:
+            return False
+        if any(one.why is Why.REPLACED and one.hash in found.former for one in memory.former):
+            return False
+        made = _moment(found.key.get("created_at") or "")
+        oldest = self._at - datetime.timedelta(days=wanted.max_age)
+        return not wanted.max_age or made is None or made < oldest
+
+    # How it is shown
+
+    def _view(self, key: KeyRow | None) -> dict[str, Any]:
+        if key is None:
+            return {"key": None}
+        return {
+            "key": fingerprint_of(key["hash"]),
+            "limit": "unlimited" if key["limit"] is None else key["limit"],
+            "limit_reset": key["limit_reset"] or "never",
+            "disabled": key["disabled"],
+            "include_byok_in_limit": bool(key.get("include_byok_in_limit")),
+            "expires_at": key.get("expires_at") or "never",
+            "guardrail": self._account.guardrail_of(key["hash"]) or "none",
+        }
+
+    def _expected(self, wanted: Wanted, kept: KeyRow | None, old: KeyRow | None) -> dict[str, Any]:
+        """A key that replaces another takes over what is not asked for, but for its end."""
+        base = self._view(kept)
+        if kept is None or old is not None:
+            like = {name: (old or _NEW).get(name, _NEW[name]) for name in _NEW}
+            end = kept["expires_at"] if kept else wanted.expires_at
+            base = self._view({**like, "hash": "", "expires_at": end})
+            base["key"] = fingerprint_of(kept["hash"]) if kept else "a new key"
+            base["guardrail"] = self._account.guardrail_of(old["hash"] if old else "") or "none"
+        asked = _shown(wanted.settings)
+        if wanted.guardrail is not None:
+            asked["guardrail"] = wanted.guardrail or "none"
+        return {**base, **asked}
+
+    def _result(self, row: Row, name: str) -> Row:
+        secret = self._files.secret(name) if self._files else ""
+        row.more["stored"] = bool(secret) and sha256(secret) == row.more["hash"]
+        row.more["secret_file"] = self._files.shown(name) if self._files and secret else None
+        return row
+
+    # What is done
+
+    def _adopt(self, memory: Remembered, found: _Found) -> Remembered:
+        """What was found of runs that were cut off, and which key it is now."""
+        known = {row["name"] for row in found.orphans}
+        made = found.key["name"] if found.key else ""
+        oldest = stamp(self._at - ATTEMPT_LIFE)
+        attempts = tuple(
+            one
+            for one in memory.attempts
+            if one.name in known or (one.at > oldest and one.name != made)
+        )
+        news = replace(memory, attempts=attempts)
+        if found.key is not None:
+            now = found.key["hash"]
+            former = self._with_former(memory, memory.key_hash if memory.key_hash != now else "")
+            former = tuple(one for one in former if one.hash != now)
+            news = replace(news, key_hash=now, former=former)
+        return self._keep(memory, news)
+
+    def _with_former(self, memory: Remembered, key_hash: str) -> tuple[Former, ...]:
+        """The former keys with one more, unless it is among them, or gone."""
+        living = {row["hash"]: row["name"] for row in self._account.keys}
+        known = {one.hash for one in memory.former}
+        if key_hash not in living or key_hash in known:
+            return memory.former
+        return (
+            *memory.former,
+            Former(key_hash, living[key_hash], Why.REPLACED, stamp(self._at)),
+        )
+
+    def _keep(self, old: Remembered, new: Remembered) -> Remembered:
+        if self._files and old != new:
+            self._files.remember(new)
+        return new
+
+    def _disable_orphans(self, memory: Remembered, found: _Found) -> Remembered:
+        """Remembered first, so that a run that ends here leaves none without its end."""
+        for orphan in found.orphans:
+            gone = Former(orphan["hash"], orphan["name"], Why.ORPHAN, stamp(self._at))
+            attempts = tuple(one for one in memory.attempts if one.name != orphan["name"])
+            memory = self._keep(
+                memory, replace(memory, attempts=attempts, former=(*memory.former, gone))
+            )
+        for row in [*found.orphans, *self._awake(memory, found)]:
+            if not row["disabled"]:
+                self._api.update_key(row["hash"], {"disabled": True})
+        return memory
+
+    def _awake(self, memory: Remembered, found: _Found) -> list[KeyRow]:
+        """Orphans of earlier runs that work still."""
+        orphans = {one.hash for one in memory.former if one.why is Why.ORPHAN}
+        return [
+            row
+            for key_hash, row in found.former.items()
+            if key_hash in orphans and not row["disabled"]
+        ]
+
+    def _create(self, wanted: Wanted, memory: Remembered, expected: Mapping[str, Any]) -> KeyRow:
+        assert self._files is not None
+        name = f"{wanted.name}~{random.token_hex(4)}"
+        attempt = Attempt(name, stamp(self._at))
+        self._files.remember(replace(memory, attempts=(*memory.attempts, attempt)))
+        limit = None if expected["limit"] == "unlimited" else float(expected["limit"])
+        reset = expected["limit_reset"]
+        try:
+            key, secret = self._api.create_key(name, limit, reset, wanted.expires_at)
+        except ApiError as error:
+            if 400 <= error.status < 500 and error.status != 408:
+                # It was refused, so there is no key that could show up later.
+                self._files.remember(memory)
+            raise
+        try:
+            self._files.save(wanted.name, secret)
+        except FleetError as error:
+            # Nobody can use a key whose secret is gone.
+            try:
+                self._api.delete_key(key.hash)
+            except FleetError:
+                error.todo += f"; delete the key {name} at OpenRouter, its secret is lost"
+            raise
+        if sha256(secret) != key.hash:
+            raise FleetError(
+                "OpenRouter's hash of the new key is not the SHA-256 of its secret",
+                f"key {name}",
+                "the secret is stored; do not go on before this is understood",
+            )
+        former = self._with_former(memory, memory.key_hash)
+        self._files.remember(replace(memory, key_hash=key.hash, former=former))
+        made = {"hash": key.hash, "name": name, "limit": limit, "expires_at": wanted.expires_at}
+        return {**_NEW, **made, "limit_reset": None if reset == "never" else reset}
+
+    def _predecessor(
+        self, wanted: Wanted, memory: Remembered, kept: KeyRow | None
+    ) -> KeyRow | None:
+        """The key that this one replaces, while it is not finished: it has no name of its own."""
+        if kept is None or kept["name"] == wanted.name:
+            return None
+        replaced = [one.hash for one in memory.former if one.why is Why.REPLACED]
+        before = [memory.key_hash, *reversed(replaced)]
+        living = {row["hash"]: row for row in self._account.keys if row is not kept}
+        return next((living[one] for one in before if one in living), None)
+
+    def _settle(self, name: str, key: KeyRow, old: KeyRow | None, goal: Mapping[str, Any]) -> None:
+        """Fence first, then what the key may do and its name, which the key before it gives up."""
+        self._fence(key["hash"], goal["guardrail"])
+        if old and old["name"] == name:
+            self._api.update_key(old["hash"], {"name": f"{name}~{old['hash'][:8]}"})
+        view = self._view(key)
+        changes = {field: goal[field] for field in SETTINGS if goal[field] != view[field]}
+        if changes.get("limit") == "unlimited":
+            changes["limit"] = None
+        if key["name"] != name:
+            changes["name"] = name
+        if changes:
+            self._api.update_key(key["hash"], changes)
+
+    def _fence(self, key_hash: str, name: str) -> None:
+        mine = self._account.assignments.get(key_hash)
+        if name == "none":
+            if mine:
+                self._api.unassign(mine, key_hash)
+        elif self._account.guardrails.get(name) not in (None, mine):
+            self._api.assign(self._account.guardrails[name], key_hash)
+
+    # What becomes of former keys
+
+    def _is_due(self, former: Former) -> bool:
+        return not former.since or parse(former.since) + self._grace <= self._at
+
+    def _retire(self, name: str, current: str) -> None:
+        """Deletes what is due, also of what was replaced in this run when there is no grace."""
+        if self._files is None:
+            return
+        # A run that was cut off may have put it aside to store another in its place.
+        self._files.drop(name, current)
+        memory = self._files.remembered(name)
+        for one in memory.former:
+            if self._is_due(one):
+                self._api.delete_key(one.hash)
+                self._files.drop(name, one.hash)
+                left = tuple(other for other in memory.former if other.hash != one.hash)
+                memory = replace(memory, former=left)
+                self._files.remember(memory)
+
+    def _absent(self, wanted: Wanted, memory: Remembered, found: _Found) -> Row:
+        keys = [*found.former.values(), *found.orphans, *([found.key] if found.key else [])]
+        left = self._files is not None and (
+            memory != Remembered(wanted.name) or bool(self._files.secret(wanted.name))
+        )
+        row = Row(bool(keys) or left, self._view(found.key), self._view(None))
+        row.more["hash"] = None
+        if not self._check:
+            for key in keys:
+                self._api.delete_key(key["hash"])
+            if self._files and left:
+                self._files.forget(wanted.name)
+        return self._result(row, wanted.name)
+
+
+#: What a key is of which nothing is asked.
+_NEW: Mapping[str, Any] = {
+    "limit": None,
+    "limit_reset": None,
+    "disabled": False,
+    "include_byok_in_limit": False,
+}
+
+
+def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as views have them."""
+    return {
+        name: "unlimited" if name == "limit" and value is None else value
+        for name, value in settings.items()
+    }
+
+
+def _moment(text: str) -> datetime.datetime | None:
+    """None where it is no time."""
+    try:
+        time = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)

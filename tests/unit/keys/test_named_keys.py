@@ -1,0 +1,403 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keys of people who have no fleet: none is lost, whatever happens to a run."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.parsing.vault import is_encrypted
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
+from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
+from ansible_collections.mai.fleet.plugins.plugin_utils import _key_files
+from simulator.simulator import Simulator
+from unit.keys.bench import files, full_disk
+from unit.keys.tasks import Row, Tasks, act, child
+
+
+@pytest.fixture
+def tasks(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tasks:
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    return Tasks(simulator, tmp_path / "secrets")
+
+
+def fence(tasks: Tasks, name: str, *models: str) -> None:
+    models = models or ("openai/gpt-4o-mini",)
+    tasks.good("guardrails", guardrails=[{"name": name, "allowed_models": list(models)}])
+
+
+def untouched(tasks: Tasks, act: Callable[[], Any]) -> None:
+    tasks.simulator.clear_log()
+    before = files(tasks.folder)
+    act()
+    assert tasks.writes() == []
+    assert files(tasks.folder) == before
+
+
+# --- what is asked for --------------------------------------------------------------------------
+
+
+def test_a_key_is_made_and_kept(tasks: Tasks) -> None:
+    fence(tasks, "cheap")
+    asked = {
+        "limit": 20,
+        "limit_reset": "monthly",
+        "guardrail": "cheap",
+        "include_byok_in_limit": True,
+        "disabled": True,
+        "expires_at": "2100-01-01T00:00:00Z",
+    }
+    untouched(tasks, lambda: tasks.key(check=True, **asked))
+    foretold = tasks.key(check=True, **asked)
+    row = tasks.key(**asked)
+    (key,) = tasks.simulator.keys
+    assert row["changed"] and foretold["changed"]
+    assert row["before"] == foretold["before"] == {"key": None}
+    assert foretold["after"] == {**row["after"], "key": "a new key"}
+    assert row["hash"] == key["hash"] == sha256(tasks.secret())
+    assert row["stored"] and row["secret_file"] == str(tasks.folder / "ci")
+    assert (tasks.folder / "ci").stat().st_mode & 0o777 == 0o600
+    assert tasks.folder.stat().st_mode & 0o777 == 0o700
+    assert (key["name"], key["limit"], key["limit_reset"]) == ("ci", 20, "monthly")
+    assert (key["disabled"], key["include_byok_in_limit"]) == (True, True)
+    assert row["after"]["guardrail"] == "cheap"
+    untouched(tasks, lambda: tasks.key(**asked))
+    assert not tasks.key(**asked)["changed"]
+
+
+def test_only_what_is_asked_for_is_changed(tasks: Tasks) -> None:
+    fence(tasks, "cheap")
+    tasks.key(limit=20, limit_reset="monthly", guardrail="cheap")
+    result = tasks.keys({"name": "ci", "limit": "unlimited", "guardrail": ""})
+    assert tasks.simulator.keys[0]["limit"] is None
+    assert tasks.simulator.keys[0]["limit_reset"] == "monthly"
+    assert tasks.simulator.keys[0]["guardrail_id"] is None
+    (diff,) = result["diff"]
+    assert (diff["before_header"], diff["after_header"]) == ("key ci", "key ci")
+    assert "limit: 20" in diff["before"] and "guardrail: cheap" in diff["before"]
+    assert "limit: unlimited" in diff["after"] and "guardrail: none" in diff["after"]
+    untouched(tasks, lambda: tasks.key(check=True, disabled=True))
+    assert tasks.key(check=True, disabled=True)["after"]["disabled"] is True
+
+
+def test_a_key_that_somebody_else_made_is_known_by_its_name(tasks: Tasks) -> None:
+    api = Controller(tasks.simulator.url, tasks.simulator.management_key)
+    made = [api.post("/keys", {"name": "theirs", "limit": 3})["data"]["hash"]]
+    row = tasks.key("theirs", limit=4)
+    assert (row["hash"], row["stored"], row["secret_file"]) == (made[0], False, None)
+    assert tasks.simulator.keys[0]["limit"] == 4
+    made.append(api.post("/keys", {"name": "theirs"})["data"]["hash"])
+    failure = tasks.failure("theirs", limit=5)
+    assert all(key_hash in failure["what"] for key_hash in made)
+    # Whose secret is stored is meant, and the other one is in the way all the same.
+    assert len(tasks.simulator.keys) == 2
+
+
+def test_without_a_place_for_secrets_keys_are_only_changed(tasks: Tasks) -> None:
+    tasks.key(limit=1)
+    result = tasks.run("keys", keys=[{"name": "ci", "limit": 2}])
+    assert result["changed"] and tasks.simulator.keys[0]["limit"] == 2
+    result = tasks.run("keys", keys=[{"name": "other"}])
+    assert "could not be stored" in result["msg"] and "secrets_directory" in result["msg"]
+    assert len(tasks.simulator.keys) == 1
+
+
+def test_one_key_does_not_hurt_another(tasks: Tasks) -> None:
+    result = tasks.keys({"name": "a"}, {"name": "b", "guardrail": "none such"}, {"name": "c"})
+    assert result["failed"] and "1 of 3 keys" in result["msg"] and "none such" in result["msg"]
+    assert [row["failed"] for row in result["api_keys"]] == [False, True, False]
+    assert set(tasks.at_openrouter()) == {"a", "c"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ([{"name": "a"}, {"name": "a"}], "a is named more than once"),
+        ([{"name": "a~0123abcd"}], "cannot be a key's name"),
+        ([{"name": " "}], "cannot be a key's name"),
+        ([{"name": "a", "limit": -1}], "expected an amount"),
+        ([{"name": "a", "limit": "much"}], "expected an amount"),
+        ([{"name": "a", "expires_at": "2100-01-01 00:00"}], "expected a time in UTC"),
+        ([{"name": "x" * 300}], "too long"),
+    ],
+)
+def test_mistakes(tasks: Tasks, keys: list[Row], words: str) -> None:
+    result = tasks.keys(*keys)
+    assert result["failed"] and words in result["msg"]
+    assert tasks.writes() == []
+
+
+def test_names_of_all_kinds_have_a_file(tasks: Tasks) -> None:
+    names = ["a/b", "../up", ".hidden", "Łódź & Söhne", "with space", "a%2Fb", ".openrouter"]
+    tasks.keys(*({"name": name} for name in names))
+    assert set(tasks.at_openrouter()) == set(names)
+    inside = {path.name for path in tasks.folder.iterdir()}
+    assert len(inside) == len(names) + 1
+    assert {path.name for path in tasks.folder.parent.iterdir()} == {"secrets"}
+    untouched(tasks, lambda: tasks.keys(*({"name": name} for name in names)))
+
+
+def test_an_end_cannot_be_changed(tasks: Tasks) -> None:
+    tasks.key(expires_at="2100-01-01T00:00:00Z")
+    failure = tasks.failure(expires_at="2101-01-01T00:00:00Z")
+    assert "cannot change that" in failure["what"] and "rotated" in failure["todo"]
+    tasks.key(state="rotated", expires_at="2101-01-01T00:00:00Z")
+    assert tasks.at_openrouter()["ci"]["expires_at"].startswith("2101")
+
+
+def test_secrets_are_encrypted_unless_that_is_not_wanted(tasks: Tasks) -> None:
+    folder = str(tasks.folder)
+    tasks.good("keys", keys=[{"name": "ci"}], secrets_directory=folder)
+    data = (tasks.folder / "ci").read_bytes()
+    assert is_encrypted(data)
+    secret = tasks.loader._vault.decrypt(data).decode().strip()
+    assert sha256(secret) == tasks.simulator.keys[0]["hash"]
+    tasks.keys({"name": "plain"})
+    result = tasks.good("keys", keys=[{"name": "ci"}, {"name": "plain"}], secrets_directory=folder)
+    assert not result["changed"]
+    assert [bool(row["warnings"]) for row in result["api_keys"]] == [False, True]
+    tasks.loader.set_vault_secrets([])
+    for name, words in (("new", "no vault password"), ("ci", "cannot be decrypted")):
+        result = tasks.run("keys", keys=[{"name": name}], secrets_directory=folder)
+        assert words in result["msg"]
+    assert len(tasks.simulator.keys) == 2
+
+
+def test_absent(tasks: Tasks) -> None:
+    tasks.key(limit=1)
+    tasks.key(state="rotated")
+    tasks.key("stays")
+    untouched(tasks, lambda: tasks.key(state="absent", check=True))
+    assert tasks.key(state="absent", check=True)["changed"]
+    row = tasks.key(state="absent")
+    assert row["changed"] and row["after"] == {"key": None}
+    assert set(tasks.at_openrouter()) == {"stays"}
+    assert not [path for path in files(tasks.folder) if "/ci" in path]
+    untouched(tasks, lambda: tasks.key(state="absent"))
+
+
+# --- rotation -----------------------------------------------------------------------------------
+
+
+def test_rotation_takes_over_and_takes_its_time(tasks: Tasks) -> None:
+    fence(tasks, "cheap")
+    tasks.key(limit=7, limit_reset="weekly", guardrail="cheap", include_byok_in_limit=True)
+    old, old_secret = tasks.simulator.keys[0], tasks.secret()
+    untouched(tasks, lambda: tasks.key(state="rotated", check=True))
+    foretold = tasks.key(state="rotated", check=True)
+    row = tasks.key(state="rotated")
+    assert foretold["after"] == {**row["after"], "key": "a new key"}
+    new = tasks.at_openrouter()["ci"]
+    assert new["hash"] == sha256(tasks.secret()) != old["hash"]
+    same = ("limit", "limit_reset", "guardrail_id", "include_byok_in_limit")
+    assert [new[field] for field in same] == [old[field] for field in same]
+    # The old one works on, under another name, and its secret is not gone.
+    (name,) = set(tasks.at_openrouter()) - {"ci"}
+    assert name == f"ci~{old['hash'][:8]}"
+    assert not tasks.at_openrouter()[name]["disabled"]
+    kept = tasks.folder / ".openrouter" / f"ci.{old['hash'][:12]}"
+    assert kept.read_text().strip() == old_secret
+    # It is not begun anew as long as it lasts, and nothing happens before its time.
+    untouched(tasks, lambda: tasks.key(state="rotated"))
+    untouched(tasks, lambda: tasks.key())
+    row = tasks.key(grace=0)
+    assert row["changed"]
+    assert tasks.whole()["hash"] == new["hash"]
+    assert not kept.exists()
+    untouched(tasks, lambda: tasks.key(grace=0))
+
+
+def test_rotation_by_age(tasks: Tasks, simulator: Simulator) -> None:
+    tasks.key()
+    untouched(tasks, lambda: tasks.key(state="rotated", max_age_days=90))
+    # A key that was made long ago.
+    simulator.engine.state.keys[simulator.keys[0]["hash"]].created_at -= 91 * 86400
+    assert tasks.key(state="rotated", max_age_days=90)["changed"]
+    assert len(simulator.keys) == 2
+
+
+def test_rotation_without_grace(tasks: Tasks) -> None:
+    tasks.key()
+    old = tasks.whole()["hash"]
+    tasks.key(state="rotated", grace=0)
+    assert tasks.whole()["hash"] != old
+    assert len(tasks.simulator.keys) == 1
+
+
+def test_a_key_without_a_stored_secret_is_rotated_too(tasks: Tasks) -> None:
+    api = Controller(tasks.simulator.url, tasks.simulator.management_key)
+    api.post("/keys", {"name": "ci", "limit": 3})
+    assert tasks.key(state="rotated", grace=0)["stored"]
+    assert tasks.whole()["limit"] == 3
+
+
+def test_a_key_that_took_the_place_of_ours_is_not_taken_for_it(tasks: Tasks) -> None:
+    tasks.key()
+    api = Controller(tasks.simulator.url, tasks.simulator.management_key)
+    api.delete(f"/keys/{tasks.simulator.keys[0]['hash']}")
+    theirs = api.post("/keys", {"name": "ci"})["data"]["hash"]
+    for state in ("present", "absent"):
+        assert "is not the one whose secret is stored" in tasks.failure(state=state)["what"]
+    assert [row["hash"] for row in tasks.simulator.keys] == [theirs]
+    tasks.key(state="rotated", grace=0)
+    assert tasks.whole()["hash"] != theirs
+
+
+def test_a_key_that_was_deleted_elsewhere_is_made_again(tasks: Tasks) -> None:
+    tasks.key(limit=1)
+    api = Controller(tasks.simulator.url, tasks.simulator.management_key)
+    api.delete(f"/keys/{tasks.simulator.keys[0]['hash']}")
+    assert tasks.key(limit=1)["changed"]
+    tasks.whole()
+
+
+# --- what goes wrong ----------------------------------------------------------------------------
+
+
+def test_the_answer_is_lost(tasks: Tasks) -> None:
+    tasks.simulator.fault(method="POST", path="/keys", cut="after")
+    assert "no answer" in tasks.failure()["what"]
+    assert tasks.secret() == ""
+    row = tasks.key()
+    assert row["changed"] and "ended before it had the secret" in row["warnings"][0]
+    tasks.whole()
+    assert len(tasks.simulator.keys) == 2
+    tasks.key(grace=0)
+    assert len(tasks.simulator.keys) == 1
+    untouched(tasks, lambda: tasks.key(grace=0))
+
+
+def test_a_create_is_not_repeated(tasks: Tasks) -> None:
+    tasks.simulator.fault(method="POST", path="/keys", status=503, act=True, retry_after=0)
+    tasks.failure()
+    assert len([row for row in tasks.writes() if row == "POST /keys"]) == 1
+
+
+def test_an_orphan_that_is_used_is_an_error(tasks: Tasks) -> None:
+    tasks.simulator.fault(method="POST", path="/keys", cut="after")
+    tasks.failure()
+    tasks.simulator.set_usage(tasks.simulator.keys[0]["name"], 0.5)
+    assert "and yet the key was used" in tasks.failure()["what"]
+    tasks.key(state="rotated")
+    tasks.whole()
+
+
+def test_an_attempt_that_nobody_remembers_is_an_error(tasks: Tasks) -> None:
+    tasks.simulator.fault(method="POST", path="/keys", cut="after")
+    tasks.failure()
+    shutil.rmtree(tasks.folder)
+    assert "nothing is remembered" in tasks.failure()["what"]
+    assert len(tasks.simulator.keys) == 1
+
+
+def test_no_room(tasks: Tasks) -> None:
+    """Nothing is made that cannot be stored, and what could not be stored after all is deleted."""
+    tasks.folder.mkdir()
+    with full_disk(0):
+        assert "cannot be written" in tasks.failure()["what"]
+    assert "POST /keys" not in tasks.writes()
+    with pytest.MonkeyPatch.context() as patch:
+        write = _key_files._write
+
+        def full(path: Path, data: bytes) -> None:
+            with full_disk(0 if path.name == "ci" else 10**6):
+                write(path, data)
+
+        patch.setattr(_key_files, "_write", full)
+        assert "cannot be written" in tasks.failure()["what"]
+    assert tasks.simulator.keys == []
+    tasks.key()
+    tasks.whole()
+
+
+def test_what_is_wrong_with_the_account(tasks: Tasks) -> None:
+    tasks.simulator.fault(path="/guardrails", status=401)
+    result = tasks.keys({"name": "ci"})
+    assert result["failure"]["todo"].startswith("check the management key")
+    result = tasks.run("keys", keys=[{"name": "ci"}], management_key=...)
+    assert "no management key" in result["msg"]
+    assert tasks.writes() == []
+
+
+# --- killed -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flow", ["make", "rotate", "delete"])
+def test_a_run_that_is_killed_between_any_two_steps(tasks: Tasks, flow: str) -> None:
+    """By the kernel. There is no moment without a working key whose secret somebody has."""
+    fence(tasks, "cheap")
+    if flow != "make":
+        act(tasks, "make")
+    account = tasks.simulator.engine.state
+    context = multiprocessing.get_context("forkserver")
+    kept = tasks.folder.parent / "kept"
+    if tasks.folder.exists():
+        shutil.copytree(tasks.folder, kept)
+    step, ended = 0, False
+    while not ended:
+        for after in (False, True):
+            tasks.simulator.engine.state = copy.deepcopy(account)
+            shutil.rmtree(tasks.folder, ignore_errors=True)
+            if kept.exists():
+                shutil.copytree(kept, tasks.folder)
+            before = {row["hash"] for row in tasks.simulator.keys}
+            arguments = (tasks.simulator.url, tasks.simulator.management_key, str(tasks.folder))
+            process = context.Process(target=child, args=(*arguments, flow, step, after))
+            process.start()
+            process.join(30)
+            assert process.exitcode in (0, -signal.SIGKILL)
+            ended = process.exitcode == 0
+            where = f"{flow}, step {step}, {after=}"
+            if flow == "rotate" and not ended:
+                stored = {
+                    sha256(path.read_text().strip())
+                    for path in tasks.folder.rglob("ci*")
+                    if path.suffix != ".json"
+                }
+                assert [
+                    row
+                    for row in tasks.simulator.keys
+                    if row["hash"] in stored and not row["disabled"] and row["guardrail_id"]
+                ], where
+            act(tasks, "delete" if flow == "delete" else "make")
+            if flow == "delete":
+                assert tasks.simulator.keys == [], where
+                assert not [path for path in files(tasks.folder) if "/ci" in path], where
+                continue
+            tasks.key(grace=0)
+            key = tasks.whole()
+            assert len(tasks.simulator.keys) == 1, where
+            assert (key["limit"], key["limit_reset"]) == (5, "daily"), where
+            assert key["guardrail_id"], where
+            assert before <= {key["hash"]} or flow == "rotate", where
+            left = [path.name for path in tasks.folder.rglob("ci*")]
+            assert sorted(left) == ["ci", "ci.json"], where
+            assert not re.search(r"sk-or", (tasks.folder / ".openrouter/ci.json").read_text())
+        step += 1
+    assert step >= {"make": 9, "rotate": 12, "delete": 6}[flow]
+
+
+def test_two_runs_at_once_make_one_key(tasks: Tasks) -> None:
+    context = multiprocessing.get_context("forkserver")
+    fence(tasks, "cheap")
+    arguments = (tasks.simulator.url, tasks.simulator.management_key, str(tasks.folder))
+    processes = [
+        context.Process(target=child, args=(*arguments, "make", -2, False)) for _count in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(tasks.simulator.keys) == 1
+    tasks.whole()
