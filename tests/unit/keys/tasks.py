@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from ansible.parsing.dataloader import DataLoader
-from ansible.parsing.vault import VaultSecret
 from ansible.playbook.play_context import PlayContext
 from ansible.playbook.task import Task
 from ansible.plugins.loader import connection_loader
@@ -24,6 +23,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._transport.controller im
 from ansible_collections.mai.fleet.plugins.plugin_utils import _key_files
 from ansible_collections.mai.fleet.plugins.plugin_utils._account import AccountAction
 from simulator.simulator import RemoteSimulator, Simulator
+from unit.keys.bench import vault
 
 Row = dict[str, Any]
 
@@ -35,7 +35,7 @@ class Tasks:
         self.simulator = simulator
         self.folder = folder
         self.loader = DataLoader()
-        self.loader.set_vault_secrets([("default", VaultSecret(b"the vault's password"))])
+        self.loader.set_vault_secrets(vault().secrets)
 
     def run(self, module: str, *, check: bool = False, **options: Any) -> Row:
         """The result of a task, failed or not."""
@@ -64,7 +64,7 @@ class Tasks:
     def keys(self, *keys: Row, **options: Any) -> Row:
         return self.run("keys", keys=list(keys), **self._stored(options))
 
-    def key(self, name: str = "ci", check: bool = False, grace: float = 3600, **key: Any) -> Row:
+    def key(self, name: str = "ci", *, check: bool = False, grace: float = 3600, **key: Any) -> Row:
         """The row of one key for which all went well."""
         options = self._stored({"check": check, "grace": grace})
         (row,) = self.good("keys", keys=[{"name": name, **key}], **options)["api_keys"]

@@ -56,7 +56,7 @@ def untouched(tasks: Tasks, act: Callable[[], Any]) -> None:
 
 
 def test_a_guardrail_is_made_and_kept(tasks: Tasks) -> None:
-    asked = {
+    asked: Row = {
         "description": "for the website",
         "allowed_models": [MINI, GPT],
         "ignored_providers": ["azure"],
@@ -79,7 +79,7 @@ def test_a_guardrail_is_made_and_kept(tasks: Tasks) -> None:
 
 
 def test_what_is_not_given_stays_and_what_is_empty_goes(tasks: Tasks) -> None:
-    asked = {"allowed_models": [MINI], "limit_usd": 10, "reset_interval": "daily"}
+    asked: Row = {"allowed_models": [MINI], "limit_usd": 10, "reset_interval": "daily"}
     guardrail(tasks, description="old", **asked)
     result = tasks.good("guardrails", guardrails=[{"name": "cheap", "description": ""}])
     (diff,) = result["diff"]

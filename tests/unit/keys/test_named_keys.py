@@ -49,7 +49,7 @@ def untouched(tasks: Tasks, act: Callable[[], Any]) -> None:
 
 def test_a_key_is_made_and_kept(tasks: Tasks) -> None:
     fence(tasks, "cheap")
-    asked = {
+    asked: Row = {
         "limit": 20,
         "limit_reset": "monthly",
         "guardrail": "cheap",
