@@ -18,7 +18,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import (
     merge,
 )
 
-_KEPT_BACK = (*MANAGEMENT_KEY, "HCLOUD_TOKEN")
+_KEPT_BACK = (*MANAGEMENT_KEY, *(f"{name}_FILE" for name in MANAGEMENT_KEY), "HCLOUD_TOKEN")
 _EVENTS = ("before", "after", "failure")
 #: Characters of a command's output that are worth showing: its end.
 _SHOWN = 2000

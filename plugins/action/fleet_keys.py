@@ -12,7 +12,10 @@ from typing import Any
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import select
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import Lifetime
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import (
+    Lifetime,
+    lifetime_of,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import (
     Account,
     Desired,
@@ -162,7 +165,7 @@ def _desired(name: str, client: dict[str, Any], row: Row) -> Desired:
         limit_reset=client["limit_reset"],
         slugs=row.get("slugs", []),
         held=row.get("held"),
-        lifetime=Lifetime(client["key_lifetime_days"], client["key_renew_days"]),
+        lifetime=lifetime_of(client),
     )
 
 

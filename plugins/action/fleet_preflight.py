@@ -4,12 +4,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError, FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.due import reasons
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import lifetime_of
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import living
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import now
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import Census, refuse, start
 from ansible_collections.mai.fleet.plugins.plugin_utils._selecting import Selecting
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import MANAGEMENT_KEY
@@ -26,14 +32,16 @@ _TODO = {
 
 class ActionModule(Selecting):
     STAGE = "preflight"
-    OPTIONS = ("select", "named")
+    OPTIONS = ("select", "named", "grace")
 
     def stage(self) -> dict[str, Any]:
         errors = self._vars.get("fleet_errors", [])
         refuse(self.config, errors)
         fleet = self.fleet()
         named = boolean(self.option("named", False))
-        chosen = self.selection(fleet, errors, self.option("select"), named)
+        chosen = self.selection(
+            fleet, errors, self.option("select"), named, lambda: self._due(fleet)
+        )
         store = self.store()
         store.verify()
         census = Census(self.config, fleet, {error["client"] for error in errors}, store)
@@ -56,9 +64,32 @@ class ActionModule(Selecting):
             "unlisted": census.unlisted(),
         }
 
+    def _due(self, fleet: dict[str, dict[str, Any]]) -> set[str]:
+        """Who needs a run because of the time; it says why."""
+        with _explained():
+            keys = living(self.management(), self.config["name"])
+        found = set()
+        for name, client in sorted(fleet.items()):
+            why = self._why(name, client, keys.get(name, []))
+            if why:
+                self._display.display(f"  {name} is due: {'; '.join(why)}")
+                found.add(name)
+        return found
+
+    def _why(self, name: str, client: dict[str, Any], keys: list[Key]) -> list[str]:
+        try:
+            record = self.store().record(name)
+        except FleetError as error:
+            return [str(error)]
+        if record is None or client["state"] == "absent":
+            return []
+        # A key that is suspended is replaced when it is wanted again.
+        lifetime = lifetime_of(client) if client["state"] == "present" else None
+        return reasons(record, lifetime, keys, float(self.option("grace") or 0), now())
+
     def _account(self, api: OpenRouter) -> Catalog:
         """Whether the account can be worked with at all, and its catalog."""
-        try:
+        with _explained():
             if not api.current_key().get("is_management_key"):
                 raise FleetError(
                     "the key is an ordinary API key, which cannot manage keys",
@@ -73,6 +104,13 @@ class ActionModule(Selecting):
                     _TODO[402],
                 )
             return Catalog(api.catalog())
-        except ApiError as error:
-            error.todo = error.todo or _TODO.get(error.status, "")
-            raise
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do about answers that concern the whole account."""
+    try:
+        yield
+    except ApiError as error:
+        error.todo = error.todo or _TODO.get(error.status, "")
+        raise

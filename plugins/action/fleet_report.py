@@ -79,7 +79,8 @@ class ActionModule(Stage):
         }
         if self.option("select"):
             broken = {error["client"] for error in self._vars["fleet_errors"]}
-            lost &= select(fleet, self.option("select"), broken)
+            # Of a server that was not come to, nobody knows who is due.
+            lost &= select(fleet, self.option("select"), broken, tuple)
         return {
             name: {**_UNTOUCHED, "server": fleet[name]["server"], "state": fleet[name]["state"]}
             for name in lost

@@ -11,7 +11,8 @@ version_added: 0.1.0
 author: mai.fleet contributors (@mai-fleet)
 description:
   - >-
-    Checks the vault password, the management key (E(OPENROUTER_MANAGEMENT_KEY)), the account's credit and
+    Checks the vault password, the management key (E(OPENROUTER_MANAGEMENT_KEY), or the
+    file that E(OPENROUTER_MANAGEMENT_KEY_FILE) names), the account's credit and
     the catalog, and finds out which clients the run is about. It writes nothing.
   - >-
     What is wrong with the whole fails the task; what is wrong with one client is in the client's row.
@@ -19,12 +20,16 @@ options:
   select:
     description: >-
       Names of clients, C(plan_NAME), C(ring_NAME) or servers, separated by commas or as a list. Empty for all.
-      C(--limit) narrows it further.
+      C(--limit) narrows it further. V(due) are those who need a run because of the time, which may be nobody.
     type: raw
   named:
     description: Whether to refuse a run that does not say whom it is about.
     type: bool
     default: false
+  grace:
+    description: Seconds after which a key that was disabled is due to be deleted.
+    type: float
+    default: 0
 extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.read_only

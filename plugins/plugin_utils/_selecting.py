@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.inventory.manager import InventoryManager, split_host_pattern
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import DUE
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import (
     CLIENT_GROUPS,
     limit,
     select,
+    words_of,
 )
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
 
@@ -28,11 +30,13 @@ class Selecting(Stage):
         errors: list[dict[str, str]],
         words: Any,
         named: bool = False,
+        due: Callable[[], set[str]] | None = None,
     ) -> set[str]:
         """The clients of the run. Those with a mistake in their file are not among them.
 
         :param words: what ``fleet_select`` says
         :param named: refuse a run that says of nobody that it is about them
+        :param due: gives who needs a run because of the time, which may be nobody
         """
         chosen = set(fleet)
         pattern = self._vars.get("ansible_limit")
@@ -43,10 +47,10 @@ class Selecting(Stage):
                 "name clients with -e fleet_select=..., or everybody with --limit fleet",
             )
         if words:
-            chosen &= select(fleet, words, {error["client"] for error in errors})
+            chosen &= select(fleet, words, {error["client"] for error in errors}, due)
         if pattern:
             chosen &= self._limited(fleet, pattern)
-        if not chosen:
+        if not chosen and DUE not in words_of(words or ""):
             given = [f"fleet_select={words}"] if words else []
             given += [f"--limit {pattern}"] if pattern else []
             raise FleetError(

@@ -132,12 +132,14 @@ class Stage(ActionBase):
 
     def management(self) -> OpenRouter:
         for name in MANAGEMENT_KEY:
-            if os.environ.get(name):
-                return self.openrouter(os.environ[name])
+            secret = os.environ.get(name) or _content(os.environ.get(f"{name}_FILE"))
+            if secret:
+                return self.openrouter(secret)
         raise FleetError(
             "no management key for OpenRouter",
             f"the environment variable {MANAGEMENT_KEY[0]}",
-            "make one at https://openrouter.ai/settings/management-keys and export it",
+            "make one at https://openrouter.ai/settings/management-keys and export it, or name a "
+            f"file that holds it in {MANAGEMENT_KEY[0]}_FILE",
         )
 
     # Clients
@@ -286,6 +288,21 @@ class Stage(ActionBase):
 def outcome(news: Row) -> str:
     """The result of a step in a journal's words."""
     return f"failed: {news['failure']['what']}" if news.get("failed") else "done"
+
+
+def _content(path: str | None) -> str:
+    """The secret that is in a file; empty without one."""
+    if not path:
+        return ""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except (OSError, ValueError) as error:
+        raise FleetError(
+            f"the management key cannot be read: {getattr(error, 'strerror', 'it is not text')}",
+            path,
+            f"mend the file, or name another one in {MANAGEMENT_KEY[0]}_FILE",
+        ) from None
 
 
 def merge(states: Mapping[str, State | None]) -> State:

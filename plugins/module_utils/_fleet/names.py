@@ -17,6 +17,9 @@ NAME = re.compile(r"[a-z][a-z0-9_]{1,30}")
 _ALIKE = 0.5
 _AS_ALIKE = 0.2
 
+#: What a selection calls whoever needs a run because of the time. No client is called that.
+DUE = "due"
+
 NAME_RULE = "2 to 31 characters: a lowercase letter, then lowercase letters, digits and underscores"
 
 _KEY = re.compile(

@@ -19,6 +19,7 @@ from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import MANAGED
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
+    DUE,
     NAME_RULE,
     did_you_mean,
     is_name,
@@ -371,8 +372,9 @@ def resolve(
     The first element is meaningful only when there are no problems. ``spending_limit`` is USD or
     None for unlimited.
     """
-    if not is_name(name):
-        return {}, [Problem("bad client name", where, f"rename the file: {NAME_RULE}", name)]
+    if name == DUE or not is_name(name):
+        todo = f"{DUE} has a meaning in fleet_select" if name == DUE else NAME_RULE
+        return {}, [Problem("bad client name", where, f"rename the file: {todo}", name)]
     if not isinstance(data, dict):
         return {}, [Problem("expected fields and values", where, client=name)]
     problems = check_schema(data, where, name)

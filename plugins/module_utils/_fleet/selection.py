@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
-from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import did_you_mean
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import DUE, did_you_mean
 
 Clients = Mapping[str, Mapping[str, Any]]
 
@@ -24,23 +24,38 @@ Clients = Mapping[str, Mapping[str, Any]]
 CLIENT_GROUPS = ("client_", "plan_", "ring_")
 
 
-def select(clients: Clients, words: str | Iterable[str], broken: Collection[str] = ()) -> set[str]:
-    """The clients that ``fleet_select`` names: clients, ``plan_NAME``, ``ring_NAME`` or
-    servers.
+def words_of(selection: str | Iterable[str]) -> list[str]:
+    """The words of ``fleet_select``."""
+    words = re.split(r"[,\s]+", selection) if isinstance(selection, str) else selection
+    return [word for word in words if word]
+
+
+def select(
+    clients: Clients,
+    selection: str | Iterable[str],
+    broken: Collection[str] = (),
+    due: Callable[[], Collection[str]] | None = None,
+) -> set[str]:
+    """The clients that ``fleet_select`` names: clients, ``plan_NAME``, ``ring_NAME``, servers, or
+    ``due``.
 
     :param broken: clients that cannot be worked on; they may be named, and are not in the answer
+    :param due: gives those that need a run because of the time; asked only if that word is there.
+        None where nobody can say that
     :raises FleetError: a word that names nothing, or two different things
     """
-    names = re.split(r"[,\s]+", words) if isinstance(words, str) else list(words)
     groups = _groups(clients)
     servers = _servers(clients)
     found: set[str] = set()
-    for name in filter(None, names):
+    for name in words_of(selection):
         meanings = [group for group in (f"client_{name}", name) if group in groups]
         members = [groups[group] for group in meanings]
         if name in servers:
             meanings.append(f"server {name}")
             members.append(servers[name])
+        if name == DUE and due is not None:
+            meanings.append("who is due")
+            members.append(set(due()))
         if any(other != members[0] for other in members):
             raise FleetError(
                 f"{name} may mean {' or '.join(meanings)}",

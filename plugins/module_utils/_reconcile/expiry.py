@@ -11,7 +11,9 @@ to have another end, is replaced by one that does.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
@@ -51,6 +53,11 @@ class Lifetime:
         """
         end = self.end(key)
         return end is not None and end - datetime.timedelta(days=self.renew_days) <= at
+
+
+def lifetime_of(client: Mapping[str, Any]) -> Lifetime:
+    """What the client's file and its plan say."""
+    return Lifetime(client["key_lifetime_days"], client["key_renew_days"])
 
 
 def expiry(key: Key) -> datetime.datetime | None:

@@ -53,6 +53,16 @@ class Former:
     spent: float = 0.0
     until: str = ""
 
+    def is_deletable(self, grace: float, at: datetime.datetime) -> bool:
+        """Whether it has been disabled for so many seconds."""
+        if not self.since:
+            return False
+        return parse(self.since) + datetime.timedelta(seconds=grace) <= at
+
+    def is_over(self, at: datetime.datetime) -> bool:
+        """Whether what it spent counts no more."""
+        return not self.spent or bool(self.until and parse(self.until) <= at)
+
 
 @dataclass(frozen=True)
 class Remainder:

@@ -22,7 +22,6 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
     Former,
     KeyStore,
     Record,
-    parse,
     stamp,
     without,
 )
@@ -96,20 +95,13 @@ class Retirement:
                     continue
                 record, former = self._disable(record, former, key)
                 changed = True
-            if former.since and self._is_due(former) and (key or not former.deleted):
+            if former.is_deletable(self.grace, self.at) and (key or not former.deleted):
                 record = self._delete(record, cap, former, key)
                 changed = True
-            elif former.deleted and self._is_over(former):
+            elif former.deleted and former.is_over(self.at):
                 record = self._write(record, former, None)
                 changed = True
         return {"changed": changed, "warnings": warnings}
-
-    def _is_due(self, former: Former) -> bool:
-        return parse(former.since) + datetime.timedelta(seconds=self.grace) <= self.at
-
-    def _is_over(self, former: Former) -> bool:
-        """Whether what it spent counts no more."""
-        return not former.spent or bool(former.until and parse(former.until) <= self.at)
 
     def _disable(self, record: Record, former: Former, key: Key | None) -> tuple[Record, Former]:
         if key and not key.disabled and not self.check:
@@ -134,7 +126,7 @@ class Retirement:
         left = without(secrets, former.hash)
         if left != secrets:
             self.store.save_secrets(record.client, left)
-        return self._write(record, deleted, None) if self._is_over(deleted) else record
+        return self._write(record, deleted, None) if deleted.is_over(self.at) else record
 
     def _changes(self, record: Record) -> Changes:
         return Changes(self.api, self.store, record.client)
