@@ -18,7 +18,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import G
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import usd
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import fingerprint_of
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import made_at
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import made_at
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import Whose, classify
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 
