@@ -17,7 +17,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage
 class ActionModule(Stage):
     STAGE = "containers"
     NOTED = "change container"
-    OPTIONS = ("state", "pool", "timeout")
+    OPTIONS = ("state", "pool", "timeout", "replace")
 
     def stage(self) -> dict[str, Any]:
         state: State = self.option("state")
@@ -68,6 +68,8 @@ class ActionModule(Stage):
             "image": image_reference(self.config, client["version"]),
             "port": row["port"],
             "subnet": row["subnet"],
+            "volume": client["volume"] or "",
+            "replaces": dict(self.option("replace") or {}).get(name, ""),
         }
 
     def _images(self, state: State) -> bool:

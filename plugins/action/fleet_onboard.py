@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,11 @@ import yaml
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mai.fleet.plugins.module_utils._atomic import write_atomically
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
-from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import NAME_RULE, is_name
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
+    NAME_RULE,
+    is_name,
+    name_of,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import (
     SCHEMA,
     read_plans,
@@ -23,11 +25,6 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import (
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import refuse
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
 from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import read, shown
-
-#: What a name may be made of, where a letter does not decompose into one of ASCII and a mark.
-_LETTERS = str.maketrans(
-    {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "&": " and "}
-)
 
 
 class ActionModule(Stage):
@@ -139,10 +136,3 @@ def _as_yaml(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-
-
-def name_of(organization: str) -> str:
-    """A client's name from its company's: Łódź & Söhne GmbH becomes lodz_and_sohne_gmbh."""
-    plain = unicodedata.normalize("NFKD", organization.casefold().translate(_LETTERS))
-    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode())
-    return "_".join(words).lstrip("0123456789_")[:31].rstrip("_")

@@ -23,7 +23,11 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.key_proof imp
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import current, now
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint
-from ansible_collections.mai.fleet.plugins.plugin_utils._instance import keep_tokens
+from ansible_collections.mai.fleet.plugins.plugin_utils._instance import (
+    foreign_keys,
+    keep_tokens,
+    known_owners,
+)
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import digest
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State, outcome
 
@@ -220,6 +224,7 @@ class ActionModule(Stage):
             wanted.append(
                 {
                     "name": name,
+                    "volume": client["volume"] or "",
                     "port": row["port"],
                     "version": client["version"],
                     "connection": {
@@ -227,6 +232,7 @@ class ActionModule(Stage):
                         "model_ids": row["models"],
                         "key_fingerprint": fingerprint(secrets[name]["api_key"]),
                         "tags": [tag["name"] for tag in CONNECTION_TAGS],
+                        "foreign_keys": foreign_keys(client, self.config),
                     },
                     "model_ids": row["models"],
                     "chat": {
@@ -246,7 +252,12 @@ class ActionModule(Stage):
             names,
             lambda: self.call(
                 "instance_proof",
-                {"clients": wanted, "pool": self.option("pool"), "secrets": json.dumps(payload)},
+                {
+                    "clients": wanted,
+                    "owners": known_owners(self._store, names),
+                    "pool": self.option("pool"),
+                    "secrets": json.dumps(payload),
+                },
             ),
         )
         if not self.check:

@@ -10,7 +10,7 @@ from typing import Any
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import public_url, usd
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import select
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import fingerprint_of
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, merge
 from ansible_collections.mai.fleet.plugins.plugin_utils._table import lines_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import shown

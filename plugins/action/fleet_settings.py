@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
@@ -13,8 +14,13 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment impor
     public_url,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import current
-from ansible_collections.mai.fleet.plugins.plugin_utils._instance import keep_tokens
+from ansible_collections.mai.fleet.plugins.plugin_utils._instance import (
+    foreign_keys,
+    keep_tokens,
+    known_owners,
+)
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
+from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 
 
 class ActionModule(Stage):
@@ -41,6 +47,7 @@ class ActionModule(Stage):
             clients.append(
                 {
                     "name": name,
+                    "volume": client["volume"] or "",
                     "port": row["port"],
                     "webui_url": public_url(client, row["port"]),
                     "admin_email": client["admin_email"],
@@ -49,6 +56,7 @@ class ActionModule(Stage):
                         "url": self.config["openrouter_url"],
                         "model_ids": row["models"],
                         "tags": [tag["name"] for tag in CONNECTION_TAGS],
+                        "foreign_keys": foreign_keys(client, self.config),
                     },
                     "models": [
                         {"id": model, "name": state["catalog"][model]} for model in row["models"]
@@ -64,9 +72,30 @@ class ActionModule(Stage):
             list(payload),
             lambda: self.call(
                 "instance_settings",
-                {"clients": clients, "pool": self.option("pool"), "secrets": json.dumps(payload)},
+                {
+                    "clients": clients,
+                    "owners": known_owners(store, payload),
+                    "pool": self.option("pool"),
+                    "secrets": json.dumps(payload),
+                },
             ),
         )
         if not self.check:
             self.take(state, keep_tokens(store, payload, answer["clients"]))
+            self.take(state, _note_replaced(store, answer["clients"]))
         return self.result(state, {**broken, **answer["clients"]}, answer.get("diff"))
+
+
+def _note_replaced(store: Store, rows: Mapping[str, Row]) -> dict[str, Row]:
+    """A line in the journal for each key that somebody typed in and that gave way.
+
+    :returns: rows of the clients whose journals cannot be written
+    """
+    broken: dict[str, Row] = {}
+    for name, row in rows.items():
+        try:
+            if row.get("replaced_key"):
+                store.note(name, "replace key in connection", "done", **row["replaced_key"])
+        except FleetError as error:
+            broken[name] = {"failed": True, "failure": error.failure()}
+    return broken

@@ -132,6 +132,17 @@ options:
         run works on clients there.
     type: dict
     default: {}
+  foreign_keys:
+    description:
+      - >-
+        What becomes of a key that is none of the fleet's and that a client's administrator typed into the
+        connection to OpenRouter, for clients whose file and plan do not say it.
+      - V(report) leaves it, and the client fails; V(keep) leaves it, and the gates take it; V(adopt) makes it
+        the client's key if it is a key of this account; V(revert) puts the client's key back.
+      - A key of another client of the fleet is replaced in any case, and the client fails.
+    type: str
+    choices: [report, keep, adopt, revert]
+    default: report
 """
 
 EXAMPLES = r"""
@@ -180,6 +191,7 @@ _OPTIONS = (
     "lock",
     "secret_store",
     "workspace_lasts",
+    "foreign_keys",
 )
 
 

@@ -20,6 +20,11 @@ def fingerprint(secret: str) -> str:
     return f"sha256:{sha256(secret)[:12]}"
 
 
+def fingerprint_of(key_hash: str) -> str:
+    """The fingerprint of a secret of which only OpenRouter's hash is known."""
+    return f"sha256:{key_hash[:12]}"
+
+
 def seal(secret: str, pad: str) -> str:
     """Cover ``secret`` with a pad that is used once, so that a module's output does not show it.
 

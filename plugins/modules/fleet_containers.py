@@ -26,6 +26,10 @@ options:
     description: Seconds that instances have to get ready.
     type: int
     default: 300
+  replace:
+    description: Ids of containers that give way to a client's own one on the same volume, by client.
+    type: dict
+    default: {}
 extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.full

@@ -68,6 +68,16 @@ options:
           - Where that network has another one, it is made anew together with the container.
             Not every version of Compose does so by itself.
         type: str
+      volume:
+        description:
+          - A volume that was there before the client's container, which C(compose.yml) mounts. It fails
+            for the client if another container uses it.
+        type: str
+      replaces:
+        description:
+          - The id of the container that has been using O(clients[].volume) until now. It is stopped and
+            removed right before the client's own one is made.
+        type: str
   known:
     description:
       - The names of all clients that the fleet has, or had in the course of this run, on this
@@ -177,6 +187,8 @@ CLIENT = {
     "image": {"type": "str"},
     "port": {"type": "int"},
     "subnet": {"type": "str"},
+    "volume": {"type": "str"},
+    "replaces": {"type": "str"},
 }
 NEEDED = [("state", "present", ["digest", "image", "port"])]
 

@@ -26,9 +26,13 @@ options:
     required: true
     suboptions:
       name:
-        description: The name of the client. Its volume is called like it, followed by C(_data).
+        description: The name of the client.
         type: str
         required: true
+      volume:
+        description: The volume that holds its data. The client's name with C(_data) when it is empty.
+        type: str
+        default: ""
       port:
         description: The port of the instance on this server's loopback address.
         type: int
@@ -61,6 +65,11 @@ options:
             type: list
             elements: str
             default: []
+          foreign_keys:
+            description: With V(keep), a key that O(owners) does not have may be in the connection.
+            type: str
+            choices: [report, keep, adopt, revert]
+            default: revert
       model_ids:
         description:
           - The models of this connection that people shall see, no more and no fewer.
@@ -91,6 +100,12 @@ options:
         type: str
         choices: [answered, refused]
         default: answered
+  owners:
+    description:
+      - The names of clients by the fingerprints of their keys, of all keys of the fleet, also former
+        ones. A key that stands in a connection is recognised by it.
+    type: dict
+    default: {}
   docker_host:
     description: The URL of Docker's socket, which is asked where a volume lies.
     type: str
@@ -208,6 +223,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.accounts import Instance
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.bulk import for_each
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import (
+    POLICIES,
+    REVERT,
+    Custody,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.proof import (
     Chat,
     Expected,
@@ -222,6 +242,12 @@ CONNECTION: dict[str, Any] = {
     "model_ids": STRINGS,
     "key_fingerprint": {"type": "str", "required": True, "no_log": False},
     "tags": {"type": "list", "elements": "str", "default": []},
+    "foreign_keys": {
+        "type": "str",
+        "choices": list(POLICIES),
+        "default": REVERT,
+        "no_log": False,
+    },
 }
 CHAT: dict[str, Any] = {
     "model": {"type": "str", "required": True},
@@ -230,6 +256,7 @@ CHAT: dict[str, Any] = {
 }
 CLIENT: dict[str, Any] = {
     "name": {"type": "str", "required": True},
+    "volume": {"type": "str", "default": ""},
     "port": {"type": "int", "required": True},
     "version": {"type": "str", "required": True},
     "connection": {"type": "dict", "required": True, "options": CONNECTION},
@@ -243,6 +270,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "clients": {"type": "list", "elements": "dict", "required": True, "options": CLIENT},
+            "owners": {"type": "dict", "default": {}, "no_log": False},
             "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
             "pool": {"type": "int", "default": 8},
             "timeout": {"type": "float", "default": 30},
@@ -261,6 +289,7 @@ def main() -> None:
             docker=params["docker_host"],
             secrets=secrets.get(name, {}),
             now=int(time.time()),
+            volume=client["volume"],
         )
         chat = None
         if client["chat"] and not module.check_mode:
@@ -273,6 +302,7 @@ def main() -> None:
             tags=client["connection"]["tags"],
             model_ids=client["model_ids"],
             chat=chat,
+            custody=Custody(params["owners"], client["connection"]["foreign_keys"]),
         )
         return Prover(instance, expected).run()
 

@@ -28,9 +28,13 @@ options:
     required: true
     suboptions:
       name:
-        description: The name of the client. Its volume is called like it, followed by C(_data).
+        description: The name of the client.
         type: str
         required: true
+      volume:
+        description: The volume that holds its data. The client's name with C(_data) when it is empty.
+        type: str
+        default: ""
       port:
         description: The port of the instance on this server's loopback address.
         type: int
@@ -68,6 +72,15 @@ options:
             type: list
             elements: str
             default: []
+          foreign_keys:
+            description:
+              - What becomes of a key that somebody else typed in, and that O(owners) does not have.
+              - V(revert) puts the client's key back and warns, V(keep) and V(adopt) leave it and warn,
+                V(report) leaves it and fails for the client.
+              - A key of another client is always replaced, and fails for the client.
+            type: str
+            choices: [report, keep, adopt, revert]
+            default: revert
       models:
         description: What users read instead of a model's id.
         type: list
@@ -100,6 +113,12 @@ options:
         description: What users read while the client is suspended.
         type: str
         default: This service is suspended. Please contact your administrator.
+  owners:
+    description:
+      - The names of clients by the fingerprints of their keys, of all keys of the fleet, also former
+        ones. A key that stands in a connection is recognised by it.
+    type: dict
+    default: {}
   docker_host:
     description: The URL of Docker's socket, which is asked where a volume lies.
     type: str
@@ -190,6 +209,10 @@ clients:
       returned: when a token had to be made anew
       type: dict
       sample: {"probe": {"id": "8c4f2a60-5a4e-4b0c-a8b0-1f3f2e6f7d5c", "stamp": "3f0e9d2b"}}
+    replaced_key:
+      description: The fingerprint (C(found)) of the key that gave way, and C(whose) it is.
+      returned: when a key that somebody typed in was replaced, or would be
+      type: dict
     failed:
       description: Whether it failed for this client.
       type: bool
@@ -206,6 +229,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.accounts import Instance, Owner
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.bulk import for_each
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import (
+    POLICIES,
+    REVERT,
+    Custody,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.settings import (
     Settings,
     reconcile,
@@ -218,6 +246,12 @@ CONNECTION: dict[str, Any] = {
     "url": {"type": "str", "required": True},
     "model_ids": {"type": "list", "elements": "str", "required": True},
     "tags": STRINGS,
+    "foreign_keys": {
+        "type": "str",
+        "choices": list(POLICIES),
+        "default": REVERT,
+        "no_log": False,
+    },
 }
 MODEL: dict[str, Any] = {
     "id": {"type": "str", "required": True},
@@ -225,6 +259,7 @@ MODEL: dict[str, Any] = {
 }
 CLIENT: dict[str, Any] = {
     "name": {"type": "str", "required": True},
+    "volume": {"type": "str", "default": ""},
     "port": {"type": "int", "required": True},
     "webui_url": {"type": "str", "required": True},
     "admin_email": {"type": "str", "required": True},
@@ -244,6 +279,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "clients": {"type": "list", "elements": "dict", "required": True, "options": CLIENT},
+            "owners": {"type": "dict", "default": {}, "no_log": False},
             "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
             "pool": {"type": "int", "default": 8},
             "timeout": {"type": "float", "default": 30},
@@ -262,6 +298,7 @@ def main() -> None:
             docker=params["docker_host"],
             secrets=known,
             now=int(time.time()),
+            volume=client["volume"],
         )
         settings = Settings(
             url=client["connection"]["url"],
@@ -273,6 +310,7 @@ def main() -> None:
             webui_url=client["webui_url"],
             suspended=client["suspended"],
             notice=client["notice"],
+            custody=Custody(params["owners"], client["connection"]["foreign_keys"]),
         )
         password = instance.secret("admin_password")
         owner = Owner(client["admin_email"], client["admin_name"], password)

@@ -6,13 +6,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets as random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openwebui import mint_token
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import (
+    REPORT,
+    owners,
+)
 from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 
 #: Seconds. A token that has ended is minted anew without anybody noticing.
@@ -43,6 +48,28 @@ def image_reference(config: Mapping[str, Any], version: str) -> str:
         reference = f"{config['image_mirror'].rstrip('/')}/{rest if registry else reference}"
     digest = config["image_digests"].get(version)
     return f"{reference}@{digest}" if digest else reference
+
+
+def foreign_keys(client: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """What becomes of a key that the client's administrator typed in."""
+    return str(client["foreign_keys"] or config.get("foreign_keys") or REPORT)
+
+
+def known_owners(store: Store, names: Iterable[str]) -> dict[str, str]:
+    """Clients by the fingerprints of all keys of the fleet.
+
+    Records have the keys that live; the journals of those who are named have all that ever did.
+    """
+    journals: dict[str, list[str]] = {}
+    for name in names:
+        with contextlib.suppress(FleetError):
+            lines = store.journal.verify(name).lines
+            journals[name] = [line["key"] for line in lines if line.get("key")]
+    records = []
+    for name in store.records():
+        with contextlib.suppress(FleetError):
+            records.append(store.record(name))
+    return owners([record for record in records if record], journals)
 
 
 def keep_tokens(

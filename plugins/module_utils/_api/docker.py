@@ -38,6 +38,8 @@ PROJECT = "com.docker.compose.project"
 CLIENT = "mai.fleet.client"
 FLEET = "mai.fleet.fleet"
 DIGEST = "mai.fleet.boot"
+#: Where Open WebUI keeps its data.
+DATA = "/app/backend/data"
 
 # A pull or a load says something every few seconds; a container may take its whole grace period
 # to stop.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,9 +28,21 @@ _KEY = re.compile(
     r"/g(?P<generation>[1-9][0-9]*)/(?P<attempt>[0-9a-f]{8})"
 )
 
+#: What a name may be made of, where a letter does not decompose into one of ASCII and a mark.
+_LETTERS = str.maketrans(
+    {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "&": " and "}
+)
+
 
 def is_name(text: str) -> bool:
     return NAME.fullmatch(text) is not None
+
+
+def name_of(organization: str) -> str:
+    """A client's name from its company's: Łódź & Söhne GmbH becomes lodz_and_sohne_gmbh."""
+    plain = unicodedata.normalize("NFKD", organization.casefold().translate(_LETTERS))
+    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode())
+    return "_".join(words).lstrip("0123456789_")[:31].rstrip("_")
 
 
 @dataclass(frozen=True)

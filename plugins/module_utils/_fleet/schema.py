@@ -54,6 +54,7 @@ _DOMAIN = re.compile(rf"(?=.{{4,253}}$){_LABEL}(\.{_LABEL})+")
 _MODEL = re.compile(r"~?[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+){1,2}([.-][0-9A-Za-z.-]+)?")
 _MEMORY = re.compile(r"[1-9][0-9]*[mg]")
+_VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+")
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
@@ -251,7 +252,9 @@ FIELDS: dict[str, Field] = {
     "cpus": Field(_number(0.1, 64, "a number of CPUs"), default=1.0, in_plan=True),
     "state": Field(_choice("present", "suspended", "absent"), default="present"),
     "instance": Field(_choice("webui", "none"), default="webui", in_plan=True),
+    "volume": Field(_matching(_VOLUME, "the name of a volume of Docker's")),
     "env": Field(_env, in_plan=True),
+    "foreign_keys": Field(_choice("report", "keep", "adopt", "revert"), in_plan=True),
 }
 
 #: Options of fleet.yml that have a rule beyond their type.
@@ -419,7 +422,7 @@ def resolve(
 
 
 def clashes(clients: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
-    """Two clients that want the same domain, or the same port of one server."""
+    """Two clients that want the same domain, or the same port or volume of one server."""
     problems = []
     seen: dict[tuple[str, ...], str] = {}
     for name, client in clients.items():
@@ -428,6 +431,8 @@ def clashes(clients: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
         wants: dict[str, tuple[str, ...]] = {}
         if client["domain"]:
             wants["domain"] = ("domain", client["domain"])
+        if client["volume"]:
+            wants["volume"] = ("volume", client["server"], client["volume"])
         if client["port"]:
             wants["port"] = ("port", client["server"], str(client["port"]))
         for field, claim in wants.items():

@@ -65,6 +65,7 @@ class Instance:
     :param docker: URL of Docker's socket
     :param secrets: ``webui_secret_key``, ``service_token`` and so on; what is not there is empty
     :param now: seconds since 1970
+    :param volume: empty for NAME_data
     """
 
     client: str
@@ -72,6 +73,12 @@ class Instance:
     docker: str
     secrets: Mapping[str, str] = field(repr=False)
     now: int
+    volume: str = ""
+
+    @property
+    def data(self) -> str:
+        """The name of the volume that holds its data."""
+        return self.volume or f"{self.client}_data"
 
     def secret(self, name: str) -> str:
         return self.secrets.get(name) or ""
@@ -222,7 +229,7 @@ class Doorman:
         role = self._instance.api().claim(owner.email, owner.name, password)
         self.access.changed = True
         where = f"{self._instance.client}: admin password"
-        again = f"remove the volume {self._instance.client}_data, which is new, and run again"
+        again = f"remove the volume {self._instance.data}, which is new, and run again"
         if role != "admin":
             raise FleetError("somebody else has claimed the new instance just now", where, again)
         if not usable:
@@ -301,7 +308,7 @@ def database(instance: Instance) -> Path:
         raise FleetError(f"expected Docker's API: {error}", instance.docker) from None
     except KeyError:
         raise FleetError(
-            f"Docker knows no volume {instance.client}_data (status {response.status})",
+            f"Docker knows no volume {instance.data} (status {response.status})",
             instance.docker,
             "create the client's container first",
         ) from None
@@ -316,7 +323,7 @@ def exists(instance: Instance) -> bool:
 
 
 def _volume(instance: Instance) -> Response:
-    return Loopback(instance.docker).request("GET", f"/volumes/{instance.client}_data")
+    return Loopback(instance.docker).request("GET", f"/volumes/{instance.data}")
 
 
 def stored_accounts(path: Path) -> list[StoredAccount]:

@@ -17,6 +17,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import (
 )
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import KeyStore
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint_of
 
 
 class Changes:
@@ -73,11 +74,6 @@ class Changes:
             self._store.note(self._client, what, _failed(error), **details)
             raise
         self._store.note(self._client, what, "done", **details)
-
-
-def fingerprint_of(key_hash: str) -> str:
-    """The fingerprint of a secret of which only OpenRouter's hash is known."""
-    return f"sha256:{key_hash[:12]}"
 
 
 def _failed(error: FleetError) -> str:

@@ -21,11 +21,13 @@ from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.docker import (
     CLIENT,
+    DATA,
     DIGEST,
     FLEET,
     Compose,
     Container,
     Docker,
+    Mounting,
     Network,
     explain,
     silent,
@@ -67,6 +69,8 @@ class Wanted:
     """What a client's container shall be. Without ``present``, only ``name`` matters.
 
     :param subnet: of the project's own network; empty if it does not matter
+    :param volume: one that was there before, and that no other container may use
+    :param replaces: id of the container that has used it until now, and gives way
     """
 
     name: str
@@ -75,6 +79,8 @@ class Wanted:
     image: str = ""
     port: int = 0
     subnet: str = ""
+    volume: str = ""
+    replaces: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,7 @@ class Reconciler:
         self._images: dict[str, str | None] = {}
         self._containers: list[Container] = []
         self._networks: list[Network] = []
+        self._users: list[Mounting] = []
         self.warnings: list[str] = []
         try:
             self._containers = self._docker.containers()
@@ -151,6 +158,8 @@ class Reconciler:
     def run(self, clients: Sequence[Wanted]) -> dict[str, Row]:
         """Make the containers match. A client that fails does not keep others from it."""
         rows = {client.name: Row() for client in clients}
+        if any(client.volume for client in clients):
+            self._users = self._docker.mounting(DATA)
         todo = []
         for client in clients:
             row = rows[client.name]
@@ -178,7 +187,8 @@ class Reconciler:
 
     def _decide(self, client: Wanted) -> Action:
         """:raises FleetError: it cannot be done, or must not"""
-        marks = self._marks(client.name)
+        self._refuse_second_user(client)
+        marks = self._marks(client.name, client.replaces)
         ours = self._settings.fleet in marks
         if not client.present and not ours:
             return Action.NOTHING
@@ -212,10 +222,32 @@ class Reconciler:
             )
         return action
 
-    def _marks(self, project: str) -> set[str | None]:
-        """The fleets that the parts of a Compose project belong to; empty without a project."""
+    def _marks(self, project: str, replaces: str) -> set[str | None]:
+        """The fleets that the parts of a Compose project belong to; empty without a project.
+
+        :param replaces: a container that gives way, with the networks of its project
+        """
         parts: list[Container | Network] = [*self._containers, *self._networks]
+        if any(item.id == replaces and item.project == project for item in self._containers):
+            parts = [item for item in self._containers if item.id != replaces]
         return {part.labels.get(FLEET) for part in parts if part.project == project}
+
+    def _refuse_second_user(self, client: Wanted) -> None:
+        """Two instances on one database would ruin it.
+
+        :raises FleetError: another container uses the client's volume
+        """
+        for user in self._users:
+            mine = (user.labels.get(FLEET), user.labels.get(CLIENT))
+            if not client.volume or user.volume != client.volume or user.id == client.replaces:
+                continue
+            if mine != (self._settings.fleet, client.name):
+                raise FleetError(
+                    f"the container {user.name} uses the client's volume {client.volume}",
+                    self._settings.docker_host,
+                    "to let the client's own container take its place: "
+                    f"mai.fleet.adopt -e fleet_select={client.name} -e fleet_adopt_recreate=true",
+                )
 
     def _revive(self, client: Wanted, found: Container) -> Action:
         """What a container needs that is the right one."""
@@ -322,6 +354,7 @@ class Reconciler:
         if action is Action.DOWN:
             self._down(client.name)
         elif action in (Action.UP, Action.RECREATE) or found is None:
+            self._give_way(client)
             self._up(client, recreate=action is Action.RECREATE)
         elif action is Action.START:
             self._docker.start(found.id)
@@ -329,6 +362,18 @@ class Reconciler:
             self._docker.unpause(found.id)
         elif action is Action.RESTART:
             self._docker.restart(found.id)
+
+    def _give_way(self, client: Wanted) -> None:
+        """Remove the container that has been the client's instance until now; its volume stays."""
+        if not any(user.id == client.replaces for user in self._users):
+            return
+        self._docker.remove_container(client.replaces)
+        left = [item for item in self._containers if item.id != client.replaces]
+        if any(item.project == client.name for item in left):
+            return
+        for network in self._networks:
+            if network.project == client.name:
+                self._docker.remove_network(network.id)
 
     def _up(self, client: Wanted, recreate: bool) -> None:
         if any(

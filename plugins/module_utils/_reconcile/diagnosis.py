@@ -17,10 +17,10 @@ from typing import Any
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Guardrail, Key
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import usd
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import fingerprint_of
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import made_at
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import Whose, classify
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint_of
 
 #: Cells of what is as it should be, of nothing, of what was not to be found out, of no matter.
 YES, NONE, UNKNOWN, NO_MATTER = "yes", "none", "?", "-"

@@ -25,6 +25,7 @@ from urllib.parse import quote
 from ansible_collections.mai.fleet.plugins.module_utils import _dotenv
 from ansible_collections.mai.fleet.plugins.module_utils._api.docker import (
     CLIENT,
+    DATA,
     FLEET,
     PROJECT,
     Docker,
@@ -38,7 +39,6 @@ from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint, seal, sha256
 from ansible_collections.mai.fleet.plugins.module_utils._transport.loopback import Loopback
 
-DATA = "/app/backend/data"
 _DATABASE = "webui.db"
 # Where Open WebUI's own start script keeps the secret key that it made itself.
 _KEY_FILE = "/app/backend/.webui_secret_key"

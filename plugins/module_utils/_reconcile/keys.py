@@ -45,10 +45,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import (
     spent_before,
     window_end,
 )
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import (
-    Changes,
-    fingerprint_of,
-)
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import Changes
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import Lifetime, expired
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     ATTEMPT_LIFE,
@@ -63,7 +60,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
     stamp,
     succeeded,
 )
-from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint_of, sha256
 
 _WRITERS = 4
 #: Seconds in which OpenRouter may go on taking a key that was disabled, and between two looks.

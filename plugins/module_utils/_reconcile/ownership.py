@@ -11,10 +11,15 @@ can tell without knowing the secret of anybody else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import fingerprint_of
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint_of
+
+#: What becomes of a foreign key: ``foreign_keys`` in client files, plans and fleet.yml.
+REPORT, KEEP, ADOPT, REVERT = POLICIES = ("report", "keep", "adopt", "revert")
 
 
 class Whose(str, Enum):
@@ -41,6 +46,39 @@ def classify(found: str, client: str, current: str, owners: Mapping[str, str]) -
     if owner is None:
         return Whose.FOREIGN
     return Whose.FORMER if owner == client else Whose.NEIGHBOURS
+
+
+@dataclass(frozen=True)
+class Custody:
+    """What is known of the fleet's keys, and what becomes of others.
+
+    :ivar owners: clients by the fingerprints of all keys of the fleet, former ones too
+    :ivar policy: one of ``POLICIES``
+    """
+
+    owners: Mapping[str, str] = field(default_factory=dict)
+    policy: str = REVERT
+
+    def stays(self, whose: Whose) -> bool:
+        return whose is Whose.FOREIGN and self.policy != REVERT
+
+    def breach(self, client: str, found: str) -> FleetError:
+        owner = self.owners[found]
+        return FleetError(
+            f"isolation breach: the connection to OpenRouter holds the key {found} of client "
+            f"{owner}, so {client} spends what {owner} was sold",
+            f"{client}: Open WebUI's connections",
+            f"find out how it came there; mai.fleet.site -e fleet_select={client} puts {client}'s "
+            f"own key back; give {owner} another key: mai.fleet.rotate -e fleet_select={owner}",
+        )
+
+    def foreign(self, client: str, found: str) -> FleetError:
+        return FleetError(
+            f"the connection to OpenRouter holds the key {found}, which is none of this fleet's",
+            f"{client}: Open WebUI's connections",
+            "ask the client's administrator; then let the client's field foreign_keys say what "
+            "becomes of it: keep, adopt or revert",
+        )
 
 
 def owners(records: Iterable[Record], living: Mapping[str, Iterable[str]]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openwebui import (
@@ -29,6 +29,12 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.accounts impo
     SERVICE,
     Doorman,
     Instance,
+)
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import (
+    KEEP,
+    Custody,
+    Whose,
+    classify,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.settings import (
     drift,
@@ -82,6 +88,7 @@ class Expected:
     :param connection_ids: the models that our connection is limited to
     :param model_ids: the models of our connection that people see
     :param chat: None leaves the chat out
+    :param custody: says whether a foreign key may be in the connection
     """
 
     version: str
@@ -91,6 +98,7 @@ class Expected:
     tags: list[str]
     model_ids: list[str]
     chat: Chat | None
+    custody: Custody = field(default_factory=Custody)
 
 
 @dataclass
@@ -209,11 +217,15 @@ class Prover:
             return Verdict(FAILED, f"no such connection; there are: {others}", _SITE)
         stored = provider.connections[self._connection]
         wrong = drift(stored, wish.url, wish.connection_ids, wish.tags)
-        if fingerprint(stored.key) != wish.key_fingerprint:
-            wrong.append(f"key {fingerprint(stored.key)} instead of {wish.key_fingerprint}")
+        found = fingerprint(stored.key) if stored.key else ""
+        whose = classify(found, self._instance.client, wish.key_fingerprint, wish.custody.owners)
+        kept = whose is Whose.FOREIGN and wish.custody.policy == KEEP
+        if whose is not Whose.CURRENT and not kept:
+            wrong.append(f"key {found} instead of {wish.key_fingerprint}: {whose.value}")
         if not provider.enabled:
             wrong.append("all such connections are switched off")
-        return _compare(not wrong, "; ".join(wrong) or "as expected", _SITE)
+        seen = "as expected, but for a foreign key that is kept" if kept else "as expected"
+        return _compare(not wrong, "; ".join(wrong) or seen, _SITE)
 
     def _models_admin(self) -> Verdict:
         return self._models(self._admin())

@@ -32,6 +32,12 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.accounts impo
     Owner,
     exists,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import (
+    REPORT,
+    Custody,
+    Whose,
+    classify,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint
 
@@ -53,6 +59,7 @@ class Settings:
 
     :param names: name to show, by model id
     :param retired: model ids that the client once had from us
+    :param custody: says what becomes of a key that somebody else typed into our connection
     :param notice: what users of a suspended client read
     """
 
@@ -65,6 +72,7 @@ class Settings:
     webui_url: str
     suspended: bool
     notice: str
+    custody: Custody = field(default_factory=Custody)
 
 
 @dataclass(frozen=True)
@@ -86,12 +94,14 @@ def reconcile(instance: Instance, settings: Settings, owner: Owner, check: bool)
         _require(instance, settings, check)
         access = doorman.open()
         old = State() if access.admin is None else read(access.admin)
-        new = wanted(settings, old, instance.now)
+        found, whose = found_key(instance.client, settings, old.provider)
+        new = wanted(settings, old, instance.now, settings.custody.stays(whose))
         row.before = _view(access.claimed, access.roles, settings, old if access.admin else None)
         row.after = _view(True, _healthy(), settings, new)
         row.changed = old != new
         if not check and access.admin is not None:
             apply(access.admin, old, new)
+        judge(row, instance.client, settings, found, whose)
     except FleetError as error:
         if check and isinstance(error, Unreachable) and not exists(instance):
             row.changed = True
@@ -116,9 +126,12 @@ def read(api: OpenWebUI) -> State:
     )
 
 
-def wanted(settings: Settings, old: State, now: int) -> State:
-    """``old`` with our part as it shall be and everything else as it was."""
-    provider = _with_our_connection(settings, old.provider)
+def wanted(settings: Settings, old: State, now: int, keep_key: bool = False) -> State:
+    """``old`` with our part as it shall be and everything else as it was.
+
+    :param keep_key: leave the key of our connection as it is
+    """
+    provider = _with_our_connection(settings, old.provider, keep_key)
     return State(
         provider=provider,
         rows=_with_our_rows(settings, old.rows, provider),
@@ -202,7 +215,32 @@ def _require(instance: Instance, settings: Settings, check: bool) -> None:
         )
 
 
-def _with_our_connection(settings: Settings, provider: Provider) -> Provider:
+def found_key(client: str, settings: Settings, provider: Provider) -> tuple[str, Whose]:
+    """The fingerprint of the key in our connection, and whose it is."""
+    ours = fingerprint(settings.key)
+    index = our_connection(provider.connections, settings.url, ours, settings.tags)
+    key = provider.connections[index].key if index is not None else ""
+    found = fingerprint(key) if key else ""
+    return found, classify(found, client, ours, settings.custody.owners)
+
+
+def judge(row: Row, client: str, settings: Settings, found: str, whose: Whose) -> None:
+    """What is to be said of a key that somebody else typed in."""
+    custody = settings.custody
+    if row.changed and whose in (Whose.NEIGHBOURS, Whose.FOREIGN) and not custody.stays(whose):
+        row.more["replaced_key"] = {"found": found, "whose": whose.value}
+    if whose is Whose.NEIGHBOURS:
+        # The client's own key is there again by now, and yet a person has to know.
+        row.error = custody.breach(client, found)
+    elif whose is Whose.FOREIGN:
+        error = custody.foreign(client, found)
+        if custody.policy == REPORT:
+            row.error = error
+        else:
+            row.warnings.append(f"{error.what}; foreign_keys: {custody.policy}")
+
+
+def _with_our_connection(settings: Settings, provider: Provider, keep_key: bool) -> Provider:
     connections = list(provider.connections)
     found = our_connection(
         provider.connections, settings.url, fingerprint(settings.key), settings.tags
@@ -213,7 +251,9 @@ def _with_our_connection(settings: Settings, provider: Provider) -> Provider:
         there = connections[found]
         if drift(there, settings.url, settings.model_ids, settings.tags):
             there = _connection(settings, there.config)
-        connections[found] = replace(there, key=settings.key)
+        connections[found] = replace(
+            there, key=provider.connections[found].key if keep_key else settings.key
+        )
     return Provider(enabled=True, connections=tuple(connections))
 
 

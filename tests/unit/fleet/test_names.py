@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.mai.fleet.plugins.action.fleet_onboard import name_of
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
     KeyName,
     did_you_mean,
@@ -14,6 +13,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
     guardrail_client,
     guardrail_name,
     is_name,
+    name_of,
     nearest,
 )
 

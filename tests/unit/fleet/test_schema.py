@@ -67,6 +67,8 @@ def test_the_least_that_a_client_file_can_say() -> None:
         "port": None,
         "plan": None,
         "ring": None,
+        "volume": None,
+        "foreign_keys": None,
         "key_lifetime_days": None,
         "key_renew_days": 7,
         "models": DEFAULT_MODELS,
@@ -142,6 +144,8 @@ ACCEPTED = [
     ("port", 65535),
     ("plan", "standard"),
     ("ring", "early"),
+    ("volume", "chat_open-webui"),
+    ("foreign_keys", "keep"),
     ("key_lifetime_days", 90),
     ("key_renew_days", 1),
     ("models", ["openai/gpt-4o-mini", "deepseek/deepseek-r1:free", "~openai/gpt-latest"]),
@@ -193,6 +197,8 @@ REFUSED = [
     ("port", "18000", "whole number"),
     ("port", 18000.0, "whole number"),
     ("port", True, "whole number"),
+    ("volume", "../data", "the name of a volume"),
+    ("foreign_keys", "ignore", "expected one of report, keep, adopt, revert"),
     ("ring", "1st", "expected 2 to 31 characters"),
     ("ring", "early-birds", "expected 2 to 31 characters"),
     ("key_lifetime_days", 1, "days (or unlimited) from 2 to 3650, got 1"),
@@ -378,7 +384,7 @@ def test_plans() -> None:
 
 def test_what_a_plan_may_say() -> None:
     own = {"organization", "server", "domain", "port", "plan", "admin_email", "billing_email"}
-    own |= {"display_name", "state"}
+    own |= {"display_name", "state", "volume"}
     values = {field: value for field, value in ACCEPTED if field not in own}
     assert plans(plans={"gold": values}) == ({"gold": values}, [])
     for field, value in ACCEPTED:

@@ -14,14 +14,18 @@ from ansible_collections.mai.fleet.plugins.module_utils._api.openwebui import (
     OpenWebUI,
     Provider,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import Custody
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.settings import (
     Settings,
     State,
     apply,
     drift,
+    found_key,
+    judge,
     our_connection,
     wanted,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint
 
 URL = "https://openrouter.ai/api/v1"
@@ -213,3 +217,56 @@ def test_a_new_key_alone_leaves_the_list_of_models_alone(recorded: Any) -> None:
     apply(api, _state(THEIRS, replace(OURS, key="sk-or-v1-old", config={})), new)
     assert recorded.requests[-1]["request"] == "POST /openai/config/update"
     assert len(recorded.requests) == 2
+
+
+def _typed(key: str, policy: str = "report", **owners: str) -> tuple[Settings, State]:
+    custody = Custody({fingerprint(one): client for client, one in owners.items()}, policy)
+    return replace(SETTINGS, custody=custody), _state(replace(OURS, key=key))
+
+
+@pytest.mark.parametrize(
+    ("key", "policy", "stays", "fails", "warns"),
+    [
+        ("typed", "report", True, True, False),
+        ("typed", "keep", True, False, True),
+        ("typed", "adopt", True, False, True),
+        ("typed", "revert", False, False, True),
+        # Whatever the policy says: a former key gives way in silence, a neighbour's never does.
+        ("former", "keep", False, False, False),
+        ("neighbour", "keep", False, True, False),
+        (KEY, "report", False, False, False),
+        ("", "report", False, False, False),
+    ],
+)
+def test_what_becomes_of_a_key_that_somebody_typed_in(
+    key: str, policy: str, stays: bool, fails: bool, warns: bool
+) -> None:
+    settings, old = _typed(key, policy, acme="former", beta="neighbour")
+    found, whose = found_key("acme", settings, old.provider)
+    new = wanted(settings, old, NOW, settings.custody.stays(whose))
+    assert new.provider.connections[0].key == (key if stays else KEY)
+    row = Row(changed=new != old)
+    judge(row, "acme", settings, found, whose)
+    assert (row.error is not None, bool(row.warnings)) == (fails, warns)
+    assert "typed" not in str(row)
+
+
+def test_a_breach_names_both_clients_and_what_to_do() -> None:
+    settings, old = _typed("neighbour", "keep", beta="neighbour")
+    row = Row(changed=True)
+    judge(row, "acme", settings, *found_key("acme", settings, old.provider))
+    assert row.error is not None
+    assert "isolation breach" in row.error.what and "beta" in row.error.what
+    assert "mai.fleet.rotate -e fleet_select=beta" in row.error.todo
+    assert row.more["replaced_key"] == {
+        "found": fingerprint("neighbour"),
+        "whose": "another client's key",
+    }
+
+
+def test_a_kept_key_keeps_nothing_else_from_being_right() -> None:
+    settings, old = _typed("typed", "keep")
+    astray = _state(replace(old.provider.connections[0], config={"model_ids": []}))
+    new = wanted(settings, astray, NOW, True)
+    assert new.provider.connections[0].key == "typed"
+    assert new.provider.connections[0].model_ids == SETTINGS.model_ids
