@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
 
 
 class ActionModule(Stage):
     STAGE = "examine"
-    OPTIONS = ()
+    OPTIONS = ("everything",)
 
     def stage(self) -> dict[str, Any]:
         """A server that fails is an answer too: the others are looked at all the same."""
@@ -20,7 +21,8 @@ class ActionModule(Stage):
         result: dict[str, Any] = {"changed": False, "keys": {}, "instances": {}, "problems": []}
         names = {"directory": self.config["directory"], "clients": sorted(clients)}
         self._ask(result, "keys", "instance_keys", names)
-        if any(client["instance"] == "webui" for client in clients.values()):
+        everything = boolean(self.option("everything", False))
+        if everything or any(client["instance"] == "webui" for client in clients.values()):
             self._ask(result, "instances", "instance_discover", {})
         return result
 

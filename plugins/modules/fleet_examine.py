@@ -13,6 +13,11 @@ description:
   - >-
     Reads the C(.env) files of the server's clients and the settings of all Open WebUI instances on it. What
     cannot be read is in the result, and fails nothing.
+options:
+  everything:
+    description: Whether to look for instances also where no client is to have one.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.read_only

@@ -63,7 +63,7 @@ def known_owners(store: Store, names: Iterable[str]) -> dict[str, str]:
     journals: dict[str, list[str]] = {}
     for name in names:
         with contextlib.suppress(FleetError):
-            lines = store.journal.verify(name).lines
+            lines = store.verify_journal(name).lines
             journals[name] = [line["key"] for line in lines if line.get("key")]
     records = []
     for name in store.records():

@@ -164,6 +164,11 @@ class Store:
         self._home.remember()
         self._secrets.write(client, secrets)
 
+    def encrypt_value(self, text: str) -> str:
+        """A value as a client file has it after ``!vault``."""
+        cipher = Cipher(self._vault)
+        return cipher.encrypt(text, *cipher.password()).decode()
+
     def decrypt_value(self, ciphertext: str, where: str) -> str:
         """A value that a client file gives with ``!vault``."""
         try:

@@ -232,6 +232,14 @@ class Docker:
         except NotFound:
             return None
 
+    def image_variables(self, image: str) -> list[str]:
+        """The names of the environment that an image brings; empty where the image is gone."""
+        try:
+            found = self._get(f"/images/{quote(image)}/json")
+        except NotFound:
+            return []
+        return [line.partition("=")[0] for line in found["Config"].get("Env") or []]
+
     def pull(self, reference: str) -> None:
         """Fetch an image from its registry, with the login that this server has there."""
         name, tag = split_reference(reference)

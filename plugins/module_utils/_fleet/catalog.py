@@ -78,6 +78,12 @@ class Catalog:
         """What a guardrail may be found to hold."""
         return {model.canonical for model in self._models.values()}
 
+    def id_of(self, slug: str) -> str | None:
+        """The model that a guardrail calls ``slug``; its own id rather than an alias of it."""
+        found = [model for model in self._models.values() if model.canonical == slug]
+        found.sort(key=lambda model: (model.alias, model.id))
+        return found[0].id if found else None
+
     def nearest(self, model_id: str) -> list[str]:
         """Ids that somebody who typed ``model_id`` may have meant: same author first."""
         author = model_id.partition("/")[0]

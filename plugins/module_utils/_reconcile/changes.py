@@ -58,6 +58,10 @@ class Changes:
         with self._noted("change guardrail", name=guardrail.name, before=before, models=models):
             self._api.update_guardrail(guardrail.id, models)
 
+    def rename_guardrail(self, guardrail: Guardrail, name: str) -> None:
+        with self._noted("rename guardrail", name=name, before=guardrail.name):
+            self._api.change_guardrail(guardrail.id, {"name": name})
+
     def delete_guardrail(self, guardrail: Guardrail) -> None:
         with self._noted("delete guardrail", name=guardrail.name):
             self._api.delete_guardrail(guardrail.id)

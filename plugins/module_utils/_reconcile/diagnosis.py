@@ -295,7 +295,8 @@ class _Doctor:
         if rail.allowed_models is None:
             self._problem("guardrail", "it allows every model", self._site)
             return "all models"
-        count = f"{len(set(rail.allowed_models))} models"
+        number = len(set(rail.allowed_models))
+        count = f"{number} model{'' if number == 1 else 's'}"
         same = _same_models(account)
         if same is None:
             return f"{count}?"

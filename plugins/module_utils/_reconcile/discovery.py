@@ -135,7 +135,7 @@ def _look(docker: Docker, found: Mounting, pad: str | None, timeout: float) -> R
     used = connections(stored.config, env)
     row.more["connections"] = [_shown(one) for one in used]
     row.more.update(_answer(found, port, timeout))
-    secret = _secrets(docker, found, env, used)
+    secret = _secrets(docker, found, inspected["Image"], env, used)
     row.more["keys"] = {name: sha256(key) for name, key in _keys(secret).items()}
     text = json.dumps(secret)
     row.more["size"] = len(text.encode("utf-8"))
@@ -187,7 +187,7 @@ def _answer(found: Mounting, port: int, timeout: float) -> dict[str, str]:
 
 
 def _secrets(
-    docker: Docker, found: Mounting, env: dict[str, str], used: list[dict[str, Any]]
+    docker: Docker, found: Mounting, image: str, env: dict[str, str], used: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """All that is needed to go on with this instance, to be sealed.
 
@@ -195,24 +195,35 @@ def _secrets(
     """
     folder = found.labels.get(_FOLDER, "")
     secret_key = env.get("WEBUI_SECRET_KEY") or _file_of(docker, found.id, _KEY_FILE)
+    dotenv = _parsed(_text(folder, ".env"))
+    found_keys = {**_env_keys("environment", env), **_env_keys("dotenv", dotenv)}
     return {
         "environment": env,
+        "variables": sorted(set(env) - set(docker.image_variables(image))),
         "connections": used,
+        "keys": list(found_keys.values()),
         "secret_key": secret_key,
-        "dotenv": _parsed(_text(folder, ".env")),
+        "dotenv": dotenv,
         "compose": _text(folder, "compose.yml"),
     }
 
 
 def _keys(secret: dict[str, Any]) -> dict[str, str]:
     """Every key that could be OpenRouter's, by where it was found."""
-    keys = {}
-    for place in ("environment", "dotenv"):
-        for name in ("OPENROUTER_API_KEY", "OPENAI_API_KEY", "OPENAI_API_KEYS"):
-            for number, key in enumerate(_split(secret[place].get(name, ""))):
-                keys[f"{place}: {name}{f' #{number + 1}' if number else ''}"] = key
+    keys = {
+        **_env_keys("environment", secret["environment"]),
+        **_env_keys("dotenv", secret["dotenv"]),
+    }
     for one in secret["connections"]:
         keys[f"connection {one['url']}"] = one["key"]
+    return {name: key for name, key in keys.items() if key}
+
+
+def _env_keys(place: str, env: dict[str, str]) -> dict[str, str]:
+    keys = {}
+    for name in ("OPENROUTER_API_KEY", "OPENAI_API_KEY", "OPENAI_API_KEYS"):
+        for number, key in enumerate(_split(env.get(name, ""))):
+            keys[f"{place}: {name}{f' #{number + 1}' if number else ''}"] = key
     return {name: key for name, key in keys.items() if key}
 
 

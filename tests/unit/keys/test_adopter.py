@@ -1,0 +1,162 @@
+# Copyright (c) 2026, mai.fleet contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of a key that exists when its instance is adopted, also when a run is cut off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.adoption import Kind, Match
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
+from ansible_collections.mai.fleet.plugins.plugin_utils._adoption import (
+    Adopter,
+    Adoption,
+    Holdings,
+    file_text,
+)
+from unit.keys.bench import FLASH, MINI, Bench
+from unit.keys.stages import Stages
+
+
+class Hand:
+    """An instance that somebody made, with a key, and maybe a guardrail, of their own."""
+
+    def __init__(self, bench: Bench, models: list[str] | None, listed: list[str]) -> None:
+        self.bench, self.api = bench, bench.api()
+        self.stages = Stages(bench)
+        self.key, self.secret = self.api.create_key("zebra prod", 25, "weekly")
+        self.rail = None
+        if models is not None:
+            self.rail = self.api.create_guardrail("zebra", "", models)
+            self.api.assign(self.rail.id, self.key.hash)
+        self.listed = listed
+
+    def holdings(self, alone: bool = True) -> Holdings:
+        key = self.api.key(self.key.hash)
+        assert key is not None
+        rails = {one.id: one for one in self.api.list_guardrails()}
+        return Holdings(key, rails.get(self.rail.id) if self.rail else None, alone, [])
+
+    def adoption(self, held: Holdings | None = None) -> Adoption:
+        row = {
+            "webui_url": "https://chat.zebra.example",
+            "version": "0.12.4",
+            "port": 3000,
+            "volume": "zebra_store",
+            "admin_email": "zoe@zebra.example",
+        }
+        connection = {"key": self.secret, "model_ids": self.listed}
+        secret: dict[str, Any] = {
+            "environment": {"WEBUI_NAME": "Zebra Ltd", "FAVOURITE": "zebra"},
+            "variables": ["FAVOURITE", "WEBUI_NAME"],
+            "dotenv": {},
+            "connections": [connection],
+            "keys": [],
+            "secret_key": "the instance's own",
+        }
+        match = Match("server1", "c", Kind.FOREIGN, "zebra", self.key.hash)
+        return self.adopter.prepare(match, row, secret, held or self.holdings())
+
+    @property
+    def adopter(self) -> Adopter:
+        catalog = Catalog(self.api.catalog())
+        return Adopter(self.stages.config, self.bench.store, catalog)
+
+    def adopt(self) -> Adoption:
+        held = self.holdings()
+        adoption = self.adoption(held)
+        self.adopter.take_over(self.api, adoption, held)
+        return adoption
+
+    def keys_change(self, content: dict[str, Any]) -> bool:
+        """Whether the keys stage still has something to do for the client."""
+        fields = {name: value for name, value in content.items() if name != "schema"}
+        self.stages.client("zebra", **{**fields, "instance": "none"})
+        self.stages.keys()
+        return any(result["changed"] for result in self.stages.results)
+
+
+@pytest.fixture(autouse=True)
+def management_key(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_MANAGEMENT_KEY", bench.simulator.management_key)
+
+
+def test_the_keys_stage_finds_nothing_to_do(bench: Bench) -> None:
+    hand = Hand(bench, [MINI, FLASH], [FLASH])
+    adoption = hand.adopt()
+    assert adoption.content == {
+        "schema": 1,
+        "organization": "Zebra Ltd",
+        "server": "server1",
+        "admin_email": "zoe@zebra.example",
+        "models": [FLASH, MINI],
+        "spending_limit": 25,
+        "limit_reset": "weekly",
+        "version": "0.12.4",
+        "port": 3000,
+        "domain": "chat.zebra.example",
+        "volume": "zebra_store",
+    }
+    key = bench.key("zebra")
+    assert key["hash"] == hand.key.hash and key["name"].startswith("mai/hosting/zebra/g1/")
+    assert bench.guardrail("zebra")["id"] == hand.rail.id  # type: ignore[union-attr]
+    assert not hand.keys_change(adoption.content)
+    assert bench.secret("zebra") == hand.secret
+    assert bench.store.secrets("zebra")["webui_secret_key"] == "the instance's own"
+
+
+def test_without_a_guardrail_the_connections_models_are_the_allowlist(bench: Bench) -> None:
+    hand = Hand(bench, None, [MINI])
+    adoption = hand.adopt()
+    assert adoption.content["models"] == [MINI]
+    assert any("no guardrail" in note for note in adoption.notes)
+    assert hand.keys_change(adoption.content)
+    assert bench.guardrail("zebra")["allowed_models"] == [MINI]
+
+
+def test_an_instance_without_an_allowlist_is_not_adopted(bench: Bench) -> None:
+    with pytest.raises(FleetError, match="neither a guardrail"):
+        Hand(bench, None, []).adoption()
+
+
+def test_what_is_lost_with_the_old_container_is_named(bench: Bench) -> None:
+    notes = Hand(bench, [MINI], []).adoption().notes
+    assert [note for note in notes if "FAVOURITE" in note and "WEBUI_NAME" not in note]
+
+
+@pytest.mark.parametrize(("method", "path"), [("PATCH", "/keys/.*"), ("PATCH", "/guardrails/.*")])
+@pytest.mark.parametrize("cut", ["before", "after"])
+def test_a_run_that_is_cut_off_is_gone_on_with(
+    bench: Bench, method: str, path: str, cut: str
+) -> None:
+    hand = Hand(bench, [MINI], [])
+    bench.simulator.fault(method=method, path=path, cut=cut, times=20)
+    with pytest.raises(FleetError):
+        hand.adopt()
+    bench.simulator.clear_faults()
+    adoption = hand.adopt()
+    assert not hand.keys_change(adoption.content)
+    assert bench.secret("zebra") == hand.secret
+    assert sha256(hand.secret) == bench.key("zebra")["hash"]
+
+
+def test_a_guardrail_that_others_share_keeps_its_name(bench: Bench) -> None:
+    hand = Hand(bench, [MINI], [])
+    held = hand.holdings(alone=False)
+    adoption = hand.adoption(held)
+    hand.adopter.take_over(hand.api, adoption, held)
+    assert hand.keys_change(adoption.content)
+    names = {row["name"] for row in bench.simulator.guardrails}
+    assert names == {"zebra", "mai/hosting/zebra"}
+
+
+def test_no_secret_is_in_the_clients_file(bench: Bench) -> None:
+    hand = Hand(bench, [MINI], [])
+    adoption = hand.adopt()
+    text = file_text(adoption.content)
+    assert hand.secret not in text and "the instance's own" not in text
+    assert hand.secret not in repr(bench.store.verify_journal("zebra").lines)
