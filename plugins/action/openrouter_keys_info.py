@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import fingerprint_of
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.named_keys import Account
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._account import AccountAction, Options
 
 #: A part of the secret, which nobody needs.

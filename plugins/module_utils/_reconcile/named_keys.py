@@ -22,7 +22,6 @@ from typing import Any, Protocol
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError, FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import nearest
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import fingerprint_of
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     ATTEMPT_LIFE,
     Attempt,
@@ -32,7 +31,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
     stamp,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
-from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint_of, sha256
 
 #: What of a key can be changed, besides its name.
 SETTINGS = ("limit", "limit_reset", "disabled", "include_byok_in_limit")
