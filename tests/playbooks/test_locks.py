@@ -131,7 +131,8 @@ def test_a_run_that_was_killed_is_taken_over_by_the_next_one_of_this_controller(
     """Though a child of it is at work still, and makes the key after all."""
     operator.client("acme")
     operator.client("beta")
-    operator.simulator.fault(method="POST", path="/keys", delay=8)
+    # The next run comes so far as to make keys before this.
+    operator.simulator.fault(method="POST", path="/keys", delay=20)
     run = Underway(operator)
     until(lambda: operator.simulator.count("POST", "/keys"))
     run.kill()
