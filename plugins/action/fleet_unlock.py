@@ -12,6 +12,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetErro
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import did_you_mean
 from ansible_collections.mai.fleet.plugins.plugin_utils._locks import OPENROUTER, LockStage, said
 from ansible_collections.mai.fleet.plugins.plugin_utils._owner import alive, this_run
+from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import shown
 
 #: What is known of a run, by what :func:`alive` says.
 _LIFE = {
@@ -30,7 +31,7 @@ class ActionModule(LockStage):
             if OPENROUTER in wanted:
                 raise FleetError(
                     "fleet.yml names no place for the lock of OpenRouter, so there is none",
-                    f"{self.config['file']}: lock",
+                    f"{shown(self.config['file'])}: lock",
                     "name servers only",
                 )
             return {"changed": False, "lock": None}

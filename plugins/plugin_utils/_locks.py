@@ -16,6 +16,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetErro
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.locks import perform
 from ansible_collections.mai.fleet.plugins.plugin_utils._owner import alive
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
+from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import shown
 
 #: What stands for the lock of the fleet at OpenRouter where servers are named.
 OPENROUTER = "openrouter"
@@ -61,12 +62,19 @@ class LockStage(Stage):
             return self.call("instance_lock", {"path": self._path("lock"), **options})
         file = f"{self.config['name']}.lock"
         if "server" in self.config["lock"]:
-            return self.call("instance_lock", {"path": self._path(file), **options})
+            try:
+                return self.call("instance_lock", {"path": self._path(file), **options})
+            except FleetError as error:
+                raise FleetError(
+                    f"nobody can see there who changes the fleet at OpenRouter: {error.what}",
+                    f"{shown(self.config['file'])}: lock.{error.where}",
+                    "bring it back, or name another server here, for all operators",
+                ) from error
         directory = self.config["lock"]["directory"]
         if not os.path.isdir(directory):
             raise FleetError(
                 "no such directory, in which runs see the lock of each other",
-                f"{self.config['file']}: lock",
+                f"{shown(self.config['file'])}: lock.directory",
                 f"mount or make {directory}",
             )
         return perform(

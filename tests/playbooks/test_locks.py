@@ -212,6 +212,13 @@ def test_openrouter_is_locked_where_the_inventory_says(
     assert not file.exists()
     other.good("-e", "fleet_select=beta")
     assert not file.exists()
+    if place == "server":
+        operator.servers("web1", gone=("web2",))
+        operator.client("gamma")
+        run = operator.site("--limit", "web1")
+        assert run.failed
+        assert run.says("fleet.yml: lock.server web2: nobody can see there who changes the fleet")
+        assert set(operator.keys()) == {"acme", "beta"}
 
 
 def test_a_server_that_is_locked_stops_its_own_clients_only(operator: Operator) -> None:
@@ -305,3 +312,10 @@ def test_a_host_is_locked_while_it_becomes_a_server(operator: Operator) -> None:
     assert looked.status == 0
     assert looked.says("what is foretold here may change meanwhile")
     assert "eve" in lock.read_text()
+
+
+def test_a_lock_of_openrouter_that_has_no_place(operator: Operator) -> None:
+    operator.client("acme")
+    run = operator.run("mai.fleet.unlock", "-e", "fleet_break=openrouter")
+    assert run.failed
+    assert run.says("fleet.yml: lock: fleet.yml names no place for the lock of OpenRouter")
