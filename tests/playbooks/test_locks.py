@@ -206,11 +206,15 @@ def test_openrouter_is_locked_where_the_inventory_says(
         assert second.says("OpenRouter, with its lock", ": locked by", "-e fleet_break=openrouter")
         assert operator.simulator.count("POST", "/keys") <= 1
         assert not (operator.server / "beta").exists()
+        moved = other.run("mai.fleet.move_secrets")
+        assert moved.failed
+        assert moved.says("OpenRouter, with its lock", ": locked by")
         shown = other.run("mai.fleet.unlock")
         assert shown.says("openrouter: locked by", "web1: locked by")
         assert first.end().status == 0
     assert not file.exists()
     other.good("-e", "fleet_select=beta")
+    assert other.run("mai.fleet.move_secrets").status == 0
     assert not file.exists()
     if place == "server":
         operator.servers("web1", gone=("web2",))
