@@ -9,6 +9,7 @@ signing in to Open WebUI as a person does.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -68,6 +69,7 @@ class Fleet:
             fleet=self.NAME,
             secrets="../secrets",
             state="../state",
+            journal="../journal",
             workspace_lasts=True,
             directory=str(self.home / "server"),
             openrouter_url=self.simulator.url,
@@ -126,6 +128,11 @@ class Fleet:
         )
         self.printed.append(done.stdout)
         return Run(done.returncode, done.stdout)
+
+    def journal(self, client: str) -> list[dict[str, Any]]:
+        """What was done to a client, line by line."""
+        text = (self.home / "journal" / f"{client}.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
 
     def secrets(self, client: str) -> dict[str, str]:
         """What the client's vault file holds, as ``ansible-vault view`` shows it."""

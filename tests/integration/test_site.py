@@ -80,6 +80,33 @@ def test_a_second_run_changes_nothing(first: Run, fleet: Fleet) -> None:
     assert [fleet.life(client) for client in (ACME, LODZ, NORTH)] == lives
 
 
+def test_the_journal_tells_what_became_of_an_instance(first: Run, fleet: Fleet) -> None:
+    told = fleet.journal(NORTH)
+    assert [line["what"] for line in told] == [
+        "create guardrail",
+        "create key",
+        "fence key",
+        "change files",
+        "create container",
+        "change settings",
+        "prove",
+    ]
+    assert {line["result"] for line in told} == {"done"}
+    lines = {line["what"]: line for line in told}
+    assert lines["create container"]["now"]["image"] == "mai-fleet/open-webui:0.12.4-slim"
+    connection = lines["change settings"]["now"]["connection"]
+    assert connection["key"] == lines["create key"]["key"]
+    assert connection["models"] == fleet.admin(NORTH).models()
+    fleet.edit(NORTH, env={"DEFAULT_LOCALE": "de-DE"})
+    fleet.site("-e", f"fleet_select={NORTH}")
+    added = fleet.journal(NORTH)[len(told) :]
+    assert [line["what"] for line in added] == ["change files", "recreate container"]
+    assert added[1]["before"]["digest"] != added[1]["now"]["digest"]
+    text = "".join(path.read_text() for path in (fleet.home / "journal").iterdir())
+    assert not [secret for secret in fleet.secrets(NORTH).values() if secret in text]
+    assert fleet.play("journal").status == 0
+
+
 def test_docker_holds_what_was_sold(first: Run, fleet: Fleet) -> None:
     container = fleet.container(ACME)
     config, host = container.attrs["Config"], container.attrs["HostConfig"]

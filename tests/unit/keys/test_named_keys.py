@@ -11,12 +11,14 @@ import os
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.parsing.vault import is_encrypted
+from ansible_collections.mai.fleet.plugins.action import openrouter_keys
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
 from ansible_collections.mai.fleet.plugins.plugin_utils import _key_files
@@ -332,14 +334,23 @@ def test_what_is_wrong_with_the_account(tasks: Tasks) -> None:
 # --- killed -------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def context(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Processes that begin without threads, and with all that they need."""
+    # The server of forks, which imports it once, does not know this process's paths.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["unit.keys.tasks", openrouter_keys.__name__])
+    return context
+
+
 @pytest.mark.parametrize("flow", ["make", "rotate", "delete"])
-def test_a_run_that_is_killed_between_any_two_steps(tasks: Tasks, flow: str) -> None:
+def test_a_run_that_is_killed_between_any_two_steps(tasks: Tasks, context: Any, flow: str) -> None:
     """By the kernel. There is no moment without a working key whose secret somebody has."""
     fence(tasks, "cheap")
     if flow != "make":
         act(tasks, "make")
     account = tasks.simulator.engine.state
-    context = multiprocessing.get_context("forkserver")
     kept = tasks.folder.parent / "kept"
     if tasks.folder.exists():
         shutil.copytree(tasks.folder, kept)
@@ -387,8 +398,7 @@ def test_a_run_that_is_killed_between_any_two_steps(tasks: Tasks, flow: str) -> 
     assert step >= {"make": 9, "rotate": 12, "delete": 6}[flow]
 
 
-def test_two_runs_at_once_make_one_key(tasks: Tasks) -> None:
-    context = multiprocessing.get_context("forkserver")
+def test_two_runs_at_once_make_one_key(tasks: Tasks, context: Any) -> None:
     fence(tasks, "cheap")
     arguments = (tasks.simulator.url, tasks.simulator.management_key, str(tasks.folder))
     processes = [
