@@ -11,6 +11,7 @@ way that it knows. It has no plugin that deletes, so what follows is asked with 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -40,6 +41,7 @@ class HashiVault(SecretStore):
         self._options = options
         self._mount = str(options["mount"]).strip("/")
         self._path = str(options["path"] or f"mai/{fleet}").strip("/")
+        self._signing_in = threading.Lock()
         self._connection: Any = None
         #: By client, the version that was seen last: nobody else's write is overwritten.
         self._versions: dict[str, int] = {}
@@ -125,15 +127,17 @@ class HashiVault(SecretStore):
         self._versions[client] = int(answer["data"]["version"])
 
     def _client(self) -> Any:
-        if self._connection is None:
-            self._connection = _hvac().Client(
-                url=self._options["url"],
-                token=self._login(),
-                namespace=self._options["namespace"],
-                verify=self._options["ca_cert"] or True,
-                timeout=self._options["timeout"],
-            )
-        return self._connection
+        # Clients are worked on side by side, and Ansible loads plugins in one thread only.
+        with self._signing_in:
+            if self._connection is None:
+                self._connection = _hvac().Client(
+                    url=self._options["url"],
+                    token=self._login(),
+                    namespace=self._options["namespace"],
+                    verify=self._options["ca_cert"] or True,
+                    timeout=self._options["timeout"],
+                )
+            return self._connection
 
     def _login(self) -> str:
         _hvac()

@@ -11,7 +11,9 @@ import os
 import signal
 import stat
 import subprocess
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,21 @@ def test_what_is_removed_is_gone_and_can_come_back(store: SecretStore) -> None:
     assert store.clients() == ["beta"]
     store.write("acme", ODD)
     assert store.read("acme") == ODD
+
+
+def test_many_clients_at_once(store: SecretStore) -> None:
+    """A run reconciles clients side by side."""
+    names = [f"client_{number}" for number in range(6)]
+    begin = threading.Barrier(len(names))
+
+    def work(name: str) -> dict[str, str] | None:
+        begin.wait()
+        store.write(name, {"api_key": name})
+        return store.read(name)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        assert list(pool.map(work, names)) == [{"api_key": name} for name in names]
+    assert store.clients() == names
 
 
 def test_the_place_is_named(store: SecretStore) -> None:
