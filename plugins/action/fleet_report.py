@@ -13,7 +13,6 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import 
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, merge
 from ansible_collections.mai.fleet.plugins.plugin_utils._table import lines_of
-from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import shown
 
 _UNLISTED = (
     "has no client file any more, and still a key or an instance; "
@@ -104,7 +103,7 @@ class ActionModule(Stage):
             "client": name,
             "state": _state(row),
             "url": public_url(client, row["port"]) if served and row.get("port") else "-",
-            "admin password": shown(self.store().secrets_path(name)) if served else "-",
+            "admin password": self.store().secrets_place(name) if served else "-",
             "key": fingerprint_of(record.key_hash) if record and record.key_hash else "-",
             "limit": "unlimited" if limit is None else f"{usd(limit)} {client['limit_reset']}",
             "models": f"{proven}/{len(client['models'])}" if alive else "-",

@@ -35,6 +35,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.files imp
 from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.opening import open_store
 from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.vault_files import Cipher
 from ansible_collections.mai.fleet.plugins.plugin_utils._workspace import refuse_fleeting
+from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import shown
 
 
 class Store:
@@ -149,6 +150,11 @@ class Store:
 
     def secrets_path(self, client: str) -> str:
         return self._secrets.where(client)
+
+    def secrets_place(self, client: str) -> str:
+        """The same as a person is shown it."""
+        where = self._secrets.where(client)
+        return shown(where) if self._secrets.is_local else where
 
     def has_secrets(self, client: str) -> bool:
         return self._secrets.read(client) is not None

@@ -31,6 +31,8 @@ def key(operator: Operator, client: str) -> str:
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_site_run_with_each_store(operator: Operator, supplied: Supply, kind: str) -> None:
     operator.fleet(secret_store=supplied.settings(kind))
+    if kind != "vault_files":
+        del operator.environment["ANSIBLE_VAULT_PASSWORD_FILE"]
     operator.client("acme")
     operator.client("beta")
     first = operator.good("-vvvv", "--diff")
