@@ -107,22 +107,29 @@ def test_a_move_takes_no_limit(operator: Operator, supplied: Supply) -> None:
     ],
 )
 def test_a_job_whose_files_are_thrown_away_is_refused(
-    operator: Operator, supplied: Supply, environment: dict[str, str], what: str, tmp_path: Path
+    operator: Operator, environment: dict[str, str], what: str
 ) -> None:
     operator.client("acme")
     refused = operator.site(**environment)
     assert refused.failed
     assert refused.says(what, "thrown away after the run", "workspace_lasts: true")
+    assert not operator.written()
+
+
+def test_a_job_whose_store_records_and_journals_last(
+    operator: Operator, supplied: Supply, tmp_path: Path
+) -> None:
+    operator.environment["GITLAB_CI"] = "true"
+    operator.client("acme")
     operator.fleet(secret_store=supplied.settings("hashi_vault"))
-    refused = operator.site(**environment)
+    refused = operator.site()
     assert refused.failed
     assert refused.says("fleet.yml: state, journal")
     assert not operator.written()
-
     lasting = {name: str(tmp_path / "lasting" / name) for name in ("state", "journal")}
     operator.fleet(secret_store=supplied.settings("hashi_vault"), **lasting)
-    operator.good(**environment)
-    assert operator.good(**environment).changed == 0
+    operator.good()
+    assert operator.good().changed == 0
     assert not {"state", "journal", "secrets"} & {path.name for path in operator.desk.iterdir()}
 
 

@@ -9,13 +9,14 @@ asked, and what it then does, can be looked at and disturbed.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 import re
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -135,15 +136,20 @@ class Bao:
         return (200, {"data": {"keys": keys}}) if keys else (404, {"errors": []})
 
 
-@contextmanager
+@contextlib.contextmanager
 def running() -> Iterator[Bao]:
     """A server on this machine, unsealed, with a root token."""
     bao = Bao()
+    connections: list[socket.socket] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         # Else the body waits for the other side to acknowledge the headers.
         disable_nagle_algorithm = True
+
+        def setup(self) -> None:
+            connections.append(self.request)
+            super().setup()
 
         def handle_one_request(self) -> None:
             try:
@@ -182,7 +188,7 @@ def running() -> Iterator[Bao]:
             """Quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server.daemon_threads = False
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     bao.url = f"http://127.0.0.1:{server.server_port}"
@@ -190,4 +196,9 @@ def running() -> Iterator[Bao]:
         yield bao
     finally:
         server.shutdown()
+        thread.join()
+        for connection in connections:
+            # Threads that wait for another request have to end.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         server.server_close()

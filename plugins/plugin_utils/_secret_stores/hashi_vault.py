@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import requests
 from ansible.errors import AnsibleError
 from ansible.plugins.loader import lookup_loader
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, Unreachable
@@ -166,6 +165,9 @@ class HashiVault(SecretStore):
     def _asking(self, where: str, write: bool = False) -> Iterator[Any]:
         """The engine, with hvac's errors as ours. They are not chained: they have the answers."""
         errors = _hvac().exceptions
+        # hvac needs it, too. Fleets with other stores need neither.
+        import requests
+
         try:
             yield self._client().secrets.kv.v2
         except errors.VaultDown:

@@ -322,6 +322,16 @@ def test_nobody_elses_write_is_overwritten(opened: Opened) -> None:
     assert theirs.read("acme") == ODD
 
 
+def test_what_somebody_deleted_there_can_be_written_again(opened: Opened, supplied: Supply) -> None:
+    """A deleted version is nothing, and still a version."""
+    opened("hashi_vault").write("acme", SECRETS)
+    supplied.server.kept["mai/hosting/acme"].append(None)
+    store = opened("hashi_vault")
+    assert store.read("acme") is None
+    store.write("acme", ODD)
+    assert opened("hashi_vault").read("acme") == ODD
+
+
 def test_a_store_that_lies_is_found_out(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened("vault_files")
     monkeypatch.setattr(type(store), "_put", lambda *_given: None)
