@@ -20,9 +20,10 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.diagnosis imp
     key_of,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Account
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import owners
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import KEEP, owners
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record, now
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint
+from ansible_collections.mai.fleet.plugins.plugin_utils._instance import foreign_keys
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import refuse
 from ansible_collections.mai.fleet.plugins.plugin_utils._selecting import Selecting
 from ansible_collections.mai.fleet.plugins.plugin_utils._table import lines_of
@@ -129,6 +130,7 @@ class ActionModule(Selecting):
             account=self._at_openrouter(name, client, record),
             owners=self._owners,
             at=at,
+            keeps_foreign=foreign_keys(client, self.config) == KEEP,
         )
         diagnosis = diagnose(found)
         if name in self._damaged:

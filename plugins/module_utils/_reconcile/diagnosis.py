@@ -70,6 +70,7 @@ class Found:
     :ivar account: None when OpenRouter did not say
     :ivar owners: clients by the fingerprints of all keys of the fleet
     :ivar app: None where the client is to have no instance
+    :ivar keeps_foreign: whether the inventory lets a foreign key be in the app
     """
 
     name: str
@@ -81,6 +82,7 @@ class Found:
     account: AtOpenRouter | None
     owners: Mapping[str, str]
     at: datetime.datetime
+    keeps_foreign: bool = False
 
 
 @dataclass
@@ -190,6 +192,8 @@ class _Doctor:
         whose = self._whose(place.key)
         if whose is Whose.NEIGHBOURS:
             self._breach(name, place.key)
+        elif whose is Whose.FOREIGN and name == "app" and self._found.keeps_foreign:
+            self._result.notes.append(f"{name}: {place.key}, a foreign key, is kept")
         elif whose is not Whose.CURRENT:
             what = f"{place.key}, {whose.value}" if place.key else whose.value
             todo = _FOREIGN[name] if whose is Whose.FOREIGN else self._site
@@ -322,7 +326,7 @@ class _Doctor:
             state = "is disabled" if key.disabled else "works still"
             if former is not None:
                 self._result.notes.append(
-                    f"former key {key.name} ({former.why.value}) is {state}; a later run deletes it"
+                    f"former key {key.name} ({former.why.value}) {state}; a later run deletes it"
                 )
             elif key.name in attempts:
                 self._problem(

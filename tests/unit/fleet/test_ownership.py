@@ -5,8 +5,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.diagnosis import in_the_app
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.diagnosis import (
+    Diagnosis,
+    Found,
+    Place,
+    diagnose,
+    in_the_app,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.discovery import connections
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import (
     Whose,
@@ -17,6 +26,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
     Former,
     Record,
     Why,
+    now,
 )
 
 URL = "https://openrouter.ai/api/v1"
@@ -86,3 +96,47 @@ def test_our_connection_is_found_by_its_key_before_its_url() -> None:
     assert (place.key, place.others) == (printed("a"), (printed("f"),))
     assert in_the_app(instance((f"{URL}/", printed("f"))), URL, printed("a")).key == printed("f")
     assert in_the_app(instance(("http://x", printed("f"))), URL, printed("a")).cell == "none"
+
+
+def diagnosed(place: Place, **changes: Any) -> Diagnosis:
+    record = Record("acme", "web1", "Acme", "", key_hash=hashed("a"))
+    given: dict[str, Any] = {
+        "name": "acme",
+        "client": {"state": "present", "spending_limit": None, "limit_reset": "monthly"},
+        "record": record,
+        "store": Place(printed("a")),
+        "server": Place(printed("a")),
+        "app": place,
+        "account": None,
+        "owners": known(),
+        "at": now(),
+        **changes,
+    }
+    return diagnose(Found(**given))
+
+
+@pytest.mark.parametrize(
+    ("place", "cell", "problem"),
+    [
+        (Place(printed("a")), "yes", ""),
+        (Place(printed("0")), "former", "a former key of the client"),
+        (Place(printed("b")), "BREACH", "isolation breach"),
+        (Place(printed("f")), "foreign", "a foreign key"),
+        (Place(), "none", "holds no key"),
+        (Place(printed("a"), others=(printed("b"),)), "yes", "isolation breach"),
+        (Place(printed("a"), FleetError("it is down"), "down"), "down", "it is down"),
+        (Place(error=FleetError("it is gone")), "?", "it is gone"),
+    ],
+)
+def test_the_doctor_says_whose_key_is_in_the_app(place: Place, cell: str, problem: str) -> None:
+    found = diagnosed(place)
+    assert found.line["app"] == cell
+    assert [problem in one["what"] for one in found.problems] == ([True] if problem else [])
+    assert all(one["todo"] for one in found.problems)
+
+
+def test_a_key_that_may_stay_is_a_note() -> None:
+    found = diagnosed(Place(printed("f")), keeps_foreign=True)
+    assert (found.line["app"], found.problems) == ("foreign", [])
+    assert "is kept" in found.notes[0]
+    assert diagnosed(Place(printed("b")), keeps_foreign=True).problems
