@@ -42,9 +42,12 @@ class ActionModule(Stage):
                 self._display.warning(f"{move.forgotten}: remove them there")
             if move.done:
                 return self._say(False, f"All secrets are in {target} already.", [])
-            names = move.plan() if self.check else move.run()
-            for name in names if not self.check else []:
+            names = move.plan()
+            for name in names:
+                store.can_note(name)
+            for name in move.run() if not self.check else []:
                 store.note(name, "move secrets", "done", origin=origin, to=target)
+                store.keep_end(name)
         if self.check:
             text = f"{len(names)} clients' secrets would go from {origin} to {target}."
         else:

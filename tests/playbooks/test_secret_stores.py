@@ -89,6 +89,20 @@ def test_another_store_needs_a_move_and_then_no_new_key(
     assert '"move secrets"' in journal
 
 
+def test_a_damaged_journal_stops_a_move_before_it_begins(
+    operator: Operator, supplied: Supply
+) -> None:
+    operator.client("acme")
+    operator.good()
+    journal = operator.desk / "journal" / "acme.jsonl"
+    journal.write_text(journal.read_text().replace("acme", "beta", 1))
+    operator.fleet(secret_store=supplied.settings("command"))
+    refused = operator.run("mai.fleet.move_secrets")
+    assert refused.failed
+    assert refused.says("changed after it was written", "journal/acme.jsonl")
+    assert not list(supplied.kept.glob("*.json"))
+
+
 def test_a_move_takes_no_limit(operator: Operator, supplied: Supply) -> None:
     operator.client("acme")
     operator.good()
