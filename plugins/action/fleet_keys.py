@@ -23,6 +23,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import (
     living,
     reconcile,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.offboarding import needs_export
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record, now
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.retirement import (
     Cap,
@@ -63,6 +64,7 @@ class ActionModule(Stage):
                 continue
             try:
                 record = census.record(name)
+                self._refuse_unexported(record)
             except FleetError as error:
                 rows[name] = _failed(name, error)
                 continue
@@ -86,6 +88,15 @@ class ActionModule(Stage):
         ]
         return self.result(state, rows, diff)
 
+    def _refuse_unexported(self, record: Record) -> None:
+        """:raises FleetError: the client is to go, and its data was not exported"""
+        if record.state == "absent" and needs_export(record) and not self.check:
+            raise FleetError(
+                "it is to go, and its data is not exported yet",
+                f"client {record.client}",
+                "mai.fleet.offboard and mai.fleet.site do that before they take anything away",
+            )
+
     def _remember(self, row: Row, news: Row, seen: Record) -> None:
         """Write down what is in effect now, where it is not written down yet."""
         if news.get("failed"):
@@ -105,6 +116,7 @@ class ActionModule(Stage):
                 former=old.former,
                 remainder=old.remainder,
                 proven=old.proven,
+                offboarding=old.offboarding if row["state"] == "absent" else None,
                 models={**old.models, **in_effect},
             )
             if now != saved:

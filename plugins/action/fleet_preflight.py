@@ -15,6 +15,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Ca
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.due import reasons
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import lifetime_of
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import living
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.offboarding import is_due
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import now
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import Census, refuse, start
 from ansible_collections.mai.fleet.plugins.plugin_utils._selecting import Selecting
@@ -82,7 +83,8 @@ class ActionModule(Selecting):
         except FleetError as error:
             return [str(error)]
         if record is None or client["state"] == "absent":
-            return []
+            held = record is not None and is_due(record, now())
+            return ["its data was held for long enough"] if held else []
         # A key that is suspended is replaced when it is wanted again.
         lifetime = lifetime_of(client) if client["state"] == "present" else None
         return reasons(record, lifetime, keys, float(self.option("grace") or 0), now())

@@ -16,7 +16,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._table import lines_of
 
 _UNLISTED = (
     "has no client file any more, and still a key or an instance; "
-    "put the file back, with state: absent to remove them"
+    "put the file back, or name it to mai.fleet.offboard, which removes them"
 )
 
 #: What the report needs to know of a client of which the run knows nothing.

@@ -81,6 +81,24 @@ options:
       to (no secrets), relative to this file.
     type: str
     default: journal
+  exports:
+    description: >-
+      The directory for the data of clients that go, one archive each (personal data, only for its
+      owner to read), relative to this file.
+    type: str
+    default: exports
+  exports_on_server:
+    description: >-
+      Leave the archives on the server instead, in the directory that is named like O(directory)
+      with C(-exports) added.
+    type: bool
+    default: false
+  volume_hold_days:
+    description: >-
+      For how many days the data of a client that is gone is held on its server. A plan or a client
+      may say otherwise.
+    type: int
+    default: 30
   openrouter_url:
     description: The address of OpenRouter's API. Leave it alone unless you rehearse with a simulator.
     type: str
@@ -192,6 +210,8 @@ _OPTIONS = (
     "secret_store",
     "workspace_lasts",
     "foreign_keys",
+    "exports_on_server",
+    "volume_hold_days",
 )
 
 
@@ -232,7 +252,7 @@ class InventoryModule(BaseInventoryPlugin):
         config = {name: options[name] for name in _OPTIONS}
         config["openrouter_url"] = config["openrouter_url"].rstrip("/")
         config.update(name=options["fleet"], file=path)
-        for name in ("clients", "plans", "secrets", "state", "journal"):
+        for name in ("clients", "plans", "secrets", "state", "journal", "exports"):
             config[name] = str(base / options[name])
         if config["image_archive"]:
             config["image_archive"] = os.path.normpath(base / config["image_archive"])

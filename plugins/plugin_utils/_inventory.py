@@ -101,6 +101,8 @@ class Census:
             organization=client["organization"],
             domain=client["domain"] or "",
             state=client["state"],
+            # Whoever comes back finds what was held.
+            offboarding=base.offboarding if client["state"] == "absent" else None,
         )
         if self._moved(name):
             record = dataclasses.replace(record, slot=0, port=0)

@@ -107,7 +107,7 @@ class Stage(ActionBase):
         """Every client of the fleet, selected or not."""
         clients: dict[str, dict[str, Any]] = {}
         for host in self._vars["groups"].get("fleet", []):
-            clients.update(self._raw(host).get("fleet_clients", {}))
+            clients.update(self._clients(host))
         return clients
 
     def batch_state(self) -> State:
@@ -116,7 +116,21 @@ class Stage(ActionBase):
         return merge({host: self._raw(host).get("fleet_state") for host in hosts})
 
     def client(self, name: str, row: Row) -> dict[str, Any]:
-        return dict(self._raw(row["server"])["fleet_clients"][name])
+        return self._clients(row["server"])[name]
+
+    def _clients(self, host: str) -> dict[str, dict[str, Any]]:
+        """The clients of a server as their files have them, or would have them after this run.
+
+        In check mode, mai.fleet.offboard says whom it would send away and leaves their files alone.
+        """
+        clients = self._raw(host).get("fleet_clients", {})
+        leaving: set[str] = set()
+        if "localhost" in self._vars.get("hostvars", ()) and self.check:
+            leaving.update(self._raw("localhost").get("offboard_clients", {}).get("clients", ()))
+        return {
+            name: {**client, "state": "absent"} if name in leaving else dict(client)
+            for name, client in clients.items()
+        }
 
     def _raw(self, host: str) -> dict[str, Any]:
         """Variables as they are: client data is never a template."""

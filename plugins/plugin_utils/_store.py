@@ -175,6 +175,11 @@ class Store:
         cipher = Cipher(self._vault)
         return cipher.encrypt(text, *cipher.password()).decode()
 
+    def remove_secrets(self, client: str) -> None:
+        """For good: nothing that they open is there any more."""
+        if self.has_secrets(client):
+            self._secrets.remove(client)
+
     def decrypt_value(self, ciphertext: str, where: str) -> str:
         """A value that a client file gives with ``!vault``."""
         try:

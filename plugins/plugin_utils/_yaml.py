@@ -44,6 +44,14 @@ def printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def parse(text: Any) -> Any:
+    """The content of a YAML text, or of a file that is open.
+
+    :raises yaml.YAMLError: it is none
+    """
+    return yaml.load(text, Loader=_Loader)  # noqa: S506
+
+
 def read(path: str, client: str = "") -> tuple[Any, list[Problem]]:
     """The content of a YAML file, or why there is none.
 
@@ -51,7 +59,7 @@ def read(path: str, client: str = "") -> tuple[Any, list[Problem]]:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            return yaml.load(file, Loader=_Loader), []  # noqa: S506
+            return parse(file), []
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         what = f"not valid YAML: {error.problem or error.context}"

@@ -8,10 +8,17 @@ The tests follow one fleet from its first run on, in the order in which they sta
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import hashlib
 import ipaddress
+import json
+import sqlite3
 import stat
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -282,14 +289,45 @@ def test_a_model_that_leaves_the_catalog_stops_nobody(first: Run, fleet: Fleet) 
     assert user.models() == ["openai/gpt-4.1", "openai/gpt-4o-mini"]
 
 
-def test_an_absent_client_leaves_its_volume_only(first: Run, fleet: Fleet) -> None:
-    fleet.edit(NORTH, state="absent")
-    fleet.site()
+def exports(fleet: Fleet) -> list[Path]:
+    return sorted((fleet.home / "inventory" / "exports").glob("*.tar.gz"))
+
+
+def record(fleet: Fleet, client: str) -> dict[str, Any]:
+    return dict(json.loads((fleet.home / "state" / f"{client}.json").read_text()))
+
+
+def test_a_client_that_goes_leaves_an_archive_and_its_volume(first: Run, fleet: Fleet) -> None:
+    admin = fleet.admin(NORTH)
+    message = {"id": "m", "role": "user", "content": "These were the last words"}
+    chat = {"title": "Good-bye", "history": {"messages": {"m": message}, "currentId": "m"}}
+    admin.call("POST", "/api/v1/chats/new", chat=chat).raise_for_status()
+    secret = fleet.secrets(NORTH)["api_key"]
+    foretold = fleet.play("offboard", "-e", f"fleet_select={NORTH}", "--check")
+    assert foretold.status == 0 and fleet.container(NORTH).status == "running", foretold.output
+    run = fleet.play("offboard", "-e", f"fleet_select={NORTH}")
+    assert run.status == 0, run.output
+    assert run.changed == foretold.changed
     assert fleet.keys(NORTH) == [] and fleet.guardrail(NORTH) is None
     assert fleet.containers(NORTH) == []
     assert not (fleet.home / "server" / NORTH).exists()
     assert fleet.docker.volumes.get(f"{NORTH}_data")
-    assert fleet.site().changed == 0
+    assert list((fleet.home / "server-exports").iterdir()) == []
+    (archive,) = exports(fleet)
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+    leaving = record(fleet, NORTH)["offboarding"]
+    assert leaving["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert f"{leaving['held_until']}  until then the volumes are held" in run.output
+    assert secret.encode() not in gzip.decompress(archive.read_bytes())
+    with tarfile.open(archive) as unpacked:
+        unpacked.extractall(fleet.home / "restored", filter="data")
+    with contextlib.closing(sqlite3.connect(fleet.home / "restored/data/webui.db")) as database:
+        (said,) = database.execute("SELECT chat FROM chat WHERE title = 'Good-bye'").fetchone()
+    assert "These were the last words" in said
+    (mine,) = (fleet.home / "restored" / "chats").iterdir()
+    assert json.loads(mine.read_text())[0]["title"] == "Good-bye"
+    again = fleet.play("offboard", "-e", f"fleet_select={NORTH}")
+    assert again.status == 0 and again.changed == 0, again.output
 
 
 def test_a_client_comes_back_with_its_data_and_a_new_key(first: Run, fleet: Fleet) -> None:
@@ -297,6 +335,9 @@ def test_a_client_comes_back_with_its_data_and_a_new_key(first: Run, fleet: Flee
     fleet.site()
     assert "own/model" in fleet.admin(NORTH).models()
     assert [key["name"].split("/")[3] for key in fleet.keys(NORTH)] == ["g2"]
+    chats = fleet.admin(NORTH).call("GET", "/api/v1/chats/").json()
+    assert [chat["title"] for chat in chats] == ["Good-bye"]
+    assert record(fleet, NORTH)["offboarding"] is None
 
 
 def test_a_key_is_replaced_when_asked(first: Run, fleet: Fleet) -> None:
@@ -418,6 +459,30 @@ def test_no_secret_was_ever_printed(first: Run, fleet: Fleet) -> None:
     clear += [file.read_text() for file in (fleet.home / "state").iterdir()]
     leaks = [name for name, value in secrets.items() for text in clear if value in text]
     assert leaks == []
+
+
+def test_a_departure_that_was_cut_off_goes_on_and_data_goes_at_last(
+    first: Run, fleet: Fleet
+) -> None:
+    fleet.simulator.fault(method="DELETE", path="/keys/.*", status=500, times=0)
+    cut = fleet.play("offboard", "-e", f"fleet_select={NORTH}")
+    assert cut.status == 2
+    assert fleet.container(NORTH).status == "exited"
+    made = exports(fleet)
+    fleet.simulator.clear_faults()
+    fleet.site()
+    assert fleet.containers(NORTH) == [] and exports(fleet) == made
+    assert fleet.site().changed == 0
+    path = fleet.home / "state" / f"{NORTH}.json"
+    kept = record(fleet, NORTH)
+    kept["offboarding"]["held_until"] = "2026-01-31T12:00:00Z"
+    path.write_text(json.dumps(kept))
+    fleet.site()
+    named = {"name": f"{NORTH}_data"}
+    assert fleet.docker.volumes.list(filters=named) == []
+    assert not (fleet.home / "secrets" / f"{NORTH}.yml").exists()
+    assert record(fleet, NORTH)["offboarding"]["volumes_removed"]
+    assert fleet.site().changed == 0
 
 
 def test_the_simulator_was_used_as_openrouter_allows(first: Run, fleet: Fleet) -> None:

@@ -257,7 +257,11 @@ def test_one_thing_goes_when_it_is_named_and_nobody_needs_it(
     assert refused.failed
     refused.says("never offboarded, although their files are gone: nord")
 
-    settled.write("state/nord.json", json.dumps({**record, "state": "absent"}))
+    held = {"volumes": ["nord_data"], "volumes_removed": ""}
+    settled.write("state/nord.json", json.dumps({**record, "state": "absent", "offboarding": held}))
+    settled.delete("server/web2").says("it holds data of clients that are gone: nord")
+
+    settled.write("state/nord.json", json.dumps({**record, "state": "absent", "offboarding": None}))
     foretold = settled.delete("server/web2", "--check")
     assert (foretold.status, foretold.changed) == (0, 2), foretold.output
     refused = settled.delete("volume/web2-data")

@@ -30,6 +30,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._errors import (
     api_error,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._transport.loopback import (
+    Download,
     Loopback,
     Response,
 )
@@ -159,6 +160,14 @@ class Network:
         )
 
 
+@dataclass(frozen=True)
+class Volume:
+    """A volume, and the Compose project that made it; empty for none."""
+
+    name: str
+    project: str
+
+
 class Docker:
     """The Engine's API. All methods raise :class:`FleetError` only.
 
@@ -209,6 +218,10 @@ class Docker:
         """Stop, within the container's own grace period, and start."""
         self._call("POST", f"/containers/{container}/restart", timeout=_STOP_TIMEOUT)
 
+    def stop(self, container: str) -> None:
+        """Stop, within the container's own grace period."""
+        self._call("POST", f"/containers/{container}/stop", timeout=_STOP_TIMEOUT)
+
     def remove_container(self, container: str) -> None:
         """Stop, within the container's own grace period, and remove; volumes stay."""
         with contextlib.suppress(NotFound):
@@ -218,6 +231,58 @@ class Docker:
     def remove_network(self, network: str) -> None:
         with contextlib.suppress(NotFound):
             self._call("DELETE", f"/networks/{network}")
+
+    def volumes(self) -> list[Volume]:
+        """All volumes."""
+        found = self._get("/volumes")["Volumes"] or []
+        return [Volume(data["Name"], (data["Labels"] or {}).get(PROJECT, "")) for data in found]
+
+    def users(self, volume: str) -> list[str]:
+        """The names of the containers that have a volume, stopped ones too."""
+        query = urlencode({"all": "1", "filters": json.dumps({"volume": [volume]})})
+        return [data["Names"][0].lstrip("/") for data in self._get(f"/containers/json?{query}")]
+
+    def remove_volume(self, volume: str) -> None:
+        with contextlib.suppress(NotFound):
+            self._call("DELETE", f"/volumes/{quote(volume)}", timeout=_STOP_TIMEOUT)
+
+    @contextlib.contextmanager
+    def reader(self, name: str, image: str, volume: str, path: str) -> Iterator[str]:
+        """A container that never runs, through which a volume can be read; its id.
+
+        :param name: of the container; one that an earlier run left is removed
+        :param path: where the image has a directory for the volume
+        """
+        with contextlib.suppress(NotFound):
+            self._call("DELETE", f"/containers/{name}?force=1&v=1")
+        mount = {
+            "Type": "volume",
+            "Source": volume,
+            "Target": path,
+            "ReadOnly": True,
+            "VolumeOptions": {"NoCopy": True},
+        }
+        options = {
+            "Image": image,
+            "Entrypoint": ["true"],
+            "HostConfig": {"NetworkMode": "none", "Mounts": [mount]},
+        }
+        answer = self._call("POST", f"/containers/create?name={name}", json=options)
+        container = str(answer.json()["Id"])
+        try:
+            yield container
+        finally:
+            self._call("DELETE", f"/containers/{container}?force=1&v=1")
+
+    @contextlib.contextmanager
+    def tree(self, container: str, path: str) -> Iterator[Download]:
+        """A tar archive, of any size, of what a container has at a path."""
+        request = f"/containers/{container}/archive?{urlencode({'path': path})}"
+        with self._http.download(request, _TRANSFER_TIMEOUT) as answer:
+            if answer.status != 200:
+                where = f"GET {self._host}{request}"
+                raise _error(answer.status, f"status {answer.status}", where)
+            yield answer
 
     def logs(self, container: str, lines: int) -> str:
         """The last lines of both output streams."""

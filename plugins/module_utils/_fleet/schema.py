@@ -226,6 +226,7 @@ def _digests(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+_days = _integer(0, 3650)
 _email = _matching(_EMAIL, "an e-mail address")
 _version = _matching(_VERSION, "a version such as 0.12.4")
 
@@ -255,6 +256,7 @@ FIELDS: dict[str, Field] = {
     "volume": Field(_matching(_VOLUME, "the name of a volume of Docker's")),
     "env": Field(_env, in_plan=True),
     "foreign_keys": Field(_choice("report", "keep", "adopt", "revert"), in_plan=True),
+    "volume_hold_days": Field(_days, in_plan=True),
 }
 
 #: Options of fleet.yml that have a rule beyond their type.
@@ -269,6 +271,7 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
     "first_port": _integer(1024, 65535),
     "subnets": _network,
     "lock": _lock,
+    "volume_hold_days": _days,
 }
 
 
@@ -389,8 +392,10 @@ def resolve(
         problems.append(Problem(f"unknown plan {own['plan']}", f"{where}: plan", todo, name))
     elif "plan" in own:
         plan = plans[own["plan"]]
+    # Of a client that goes, whose file may be written anew for that, nobody signs in any more.
+    optional = ("admin_email",) if own.get("state") == "absent" else ()
     for field, rule in FIELDS.items():
-        if rule.required and field not in data:
+        if rule.required and field not in data and field not in optional:
             problems.append(Problem("the field is missing", f"{where}: {field}", client=name))
     known = list(servers)
     if "server" in own and own["server"] not in known:

@@ -47,6 +47,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import (
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import Changes
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import Lifetime, expired
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.offboarding import begun
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     ATTEMPT_LIFE,
     Attempt,
@@ -532,6 +533,9 @@ class Keys:
                     changes.update_key(key.hash, {"disabled": True})
             if current is not None:
                 self._prove_refused(record.client, current, chosen(secrets, current.hash))
+                leaving = replace(begun(record, self._at), refused=stamp(self._at))
+                record = replace(record, offboarding=leaving)
+                self._store.save_record(record)
             for key in live:
                 changes.delete_key(key.hash)
             if guardrail is not None:
@@ -540,6 +544,11 @@ class Keys:
             if kept != secrets:
                 self._store.save_secrets(record.client, kept)
             gone = replace(record, key_hash="", attempts=[], former=[], proven="")
+            leaving = begun(record, self._at)
+            had = bool(live or guardrail or record.key_hash or record.offboarding)
+            if had and not leaving.keys_deleted:
+                leaving = replace(leaving, keys_deleted=stamp(self._at))
+                gone = replace(gone, offboarding=leaving)
             if gone != record:
                 self._store.save_record(gone)
         return {

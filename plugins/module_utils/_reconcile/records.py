@@ -77,6 +77,35 @@ class Remainder:
 
 
 @dataclass(frozen=True)
+class Offboarding:
+    """When each step of a client's departure was done. Empty for what has not been done.
+
+    :ivar begun: when a run first set about it
+    :ivar exported: when the data was, or when it was settled that there is no export
+    :ivar archive: where the export is, with ``SERVER:`` before a path on a server
+    :ivar size: of the archive, in bytes
+    :ivar without: why there is no export, empty when there is one
+    :ivar refused: when a call with the disabled key was seen to be refused
+    :ivar removed: when containers and files were
+    :ivar volumes: those that were left then
+    :ivar held_until: when they may be removed
+    """
+
+    begun: str
+    exported: str = ""
+    archive: str = ""
+    size: int = 0
+    sha256: str = ""
+    without: str = ""
+    refused: str = ""
+    keys_deleted: str = ""
+    removed: str = ""
+    volumes: list[str] = field(default_factory=list)
+    held_until: str = ""
+    volumes_removed: str = ""
+
+
+@dataclass(frozen=True)
 class Record:
     """What is remembered of a client. Frozen: a change is a new record.
 
@@ -90,6 +119,7 @@ class Record:
     :ivar handed_over: when the first password was shown, empty when it never was
     :ivar journal: hashes of the lines at the end of the client's journal when this was written, by
         which it is noticed when they are gone. The store sees to it
+    :ivar offboarding: of a client that is leaving, or has left
     """
 
     client: str
@@ -110,6 +140,7 @@ class Record:
     proven: str = ""
     handed_over: str = ""
     journal: list[str] = field(default_factory=list, compare=False)
+    offboarding: Offboarding | None = None
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> Record:
@@ -118,6 +149,8 @@ class Record:
         data["attempts"] = [Attempt(**attempt) for attempt in data["attempts"]]
         data["former"] = [Former(**{**row, "why": Why(row["why"])}) for row in data["former"]]
         data["remainder"] = Remainder(**data["remainder"]) if data["remainder"] else None
+        leaving = data.get("offboarding")
+        data["offboarding"] = Offboarding(**leaving) if leaving else None
         return cls(**data)
 
     def cap(self, sold: float | None, at: datetime.datetime) -> float | None:

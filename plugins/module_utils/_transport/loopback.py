@@ -10,9 +10,11 @@ carries an instance's token.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json as jsonlib
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -34,6 +36,26 @@ class Response:
         :raises ValueError: the body is not JSON
         """
         return jsonlib.loads(self.body)
+
+
+class Download:
+    """An answer that is read piece by piece.
+
+    :param where: the request, for error messages
+    """
+
+    def __init__(self, answer: http.client.HTTPResponse, where: str, timeout: float) -> None:
+        self.status = answer.status
+        self._answer = answer
+        self._where = where
+        self._timeout = timeout
+
+    def read(self, size: int) -> bytes:
+        """:raises Unreachable: the answer ended too early"""
+        try:
+            return self._answer.read(size)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(_reason(error, self._timeout), self._where) from error
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -98,6 +120,24 @@ class Loopback:
             return Response(answer.status, found, answer.read())
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(_reason(error, seconds), f"{method} {self._base}{path}") from error
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def download(self, path: str, timeout: float) -> Iterator[Download]:
+        """Ask for something large, and read the answer within the block.
+
+        :raises Unreachable: no answer came
+        """
+        where = f"GET {self._base}{path}"
+        connection = self._connection(timeout)
+        try:
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise Unreachable(_reason(error, timeout), where) from error
+            yield Download(answer, where, timeout)
         finally:
             connection.close()
 

@@ -84,7 +84,12 @@ def test_the_least_that_a_client_file_can_say() -> None:
         "state": "present",
         "instance": "webui",
         "env": {},
+        "volume_hold_days": None,
     }
+
+
+def test_the_file_of_a_client_that_goes_may_say_less() -> None:
+    assert good(state="absent", admin_email=...)["admin_email"] is None
 
 
 def test_the_models_that_are_sold_by_default() -> None:
@@ -166,6 +171,7 @@ ACCEPTED = [
     ("memory", "2g"),
     ("cpus", 0.5),
     ("cpus", 4),
+    ("volume_hold_days", 0),
     ("state", "suspended"),
     ("state", "absent"),
     ("instance", "none"),
@@ -231,6 +237,7 @@ REFUSED = [
     ("memory", "1G", "a size such as 768m or 1g, got '1G'"),
     ("memory", 1, "expected text"),
     ("cpus", 0, "a number of CPUs from 0.1 to 64, got 0"),
+    ("volume_hold_days", 1.5, "whole number from 0 to 3650, got 1.5"),
     ("state", "gone", "one of present, suspended, absent, got 'gone'"),
     ("instance", "both", "one of webui, none, got 'both'"),
     ("env", ["A=1"], "names and values"),
@@ -443,6 +450,7 @@ OPTIONS: dict[str, Any] = {
     "first_port": 18000,
     "subnets": "10.201.0.0/16",
     "lock": {},
+    "volume_hold_days": 30,
 }
 
 
@@ -469,6 +477,7 @@ def test_options_of_the_fleet() -> None:
         ("lock", {"server": "web1", "directory": "/mnt"}, "a directory that everybody sees"),
         ("lock", {"server": 1}, "expected text, got 1"),
         ("lock", {"directory": ""}, "expected text, got ''"),
+        ("volume_hold_days", -1, "whole number from 0 to 3650"),
     ],
 )
 def test_refused_options_of_the_fleet(option: str, value: Any, expected: str) -> None:
