@@ -9,6 +9,7 @@ signing in to Open WebUI as a person does.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -27,6 +28,13 @@ from simulator.simulator import Simulator
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Seconds; generous, because two cores may have a dozen instances to run.
 TIMEOUT = 120
+
+
+def bridge_address() -> str:
+    """This machine's address on Docker's default bridge, which containers can reach."""
+    config = docker.from_env().networks.get("bridge").attrs["IPAM"]["Config"][0]
+    first = next(ipaddress.ip_network(config["Subnet"]).hosts())
+    return str(config.get("Gateway", first))
 
 
 @dataclass(frozen=True)

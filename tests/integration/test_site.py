@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import ipaddress
 import json
 import sqlite3
 import stat
@@ -20,12 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 import requests
 from simulator.simulator import Simulator
 
-from integration.fleet import TIMEOUT, Fleet, Run
+from integration.fleet import TIMEOUT, Fleet, Run, bridge_address
 from integration.load import Load
 
 pytestmark = pytest.mark.docker
@@ -37,13 +35,6 @@ STANDARD = [
     "openai/gpt-4o-mini",
 ]
 FOREIGN = "openai/gpt-4.1-nano"
-
-
-def bridge_address() -> str:
-    """This machine's address on Docker's default bridge, which containers can reach."""
-    config = docker.from_env().networks.get("bridge").attrs["IPAM"]["Config"][0]
-    first = next(ipaddress.ip_network(config["Subnet"]).hosts())
-    return str(config.get("Gateway", first))
 
 
 @pytest.fixture(scope="module")
