@@ -33,10 +33,13 @@ integration: ## the integration tests: real Docker, real Open WebUI
 faults: ## break every step of a key's life, and look at what is left; ARGS="--clients 30 --sample 500"
 	@tools/test faults $(ARGS)
 
+leaks: ## plant secrets, run every playbook, and search whatever was written or printed
+	@tools/test leaks $(ARGS)
+
 molecule: ## rehearsals on hosts with systemd, sshd and Docker: all, or SCENARIO=name
 	@tools/molecule test $(SCENARIO)
 
 clean: ## remove the results and caches of tests
 	@rm -rf .mai/test .mai/ansible-test .mai/pycache
 
-.PHONY: help demo demo-down test lint sanity units integration faults molecule clean
+.PHONY: help demo demo-down test lint sanity units integration faults leaks molecule clean

@@ -28,6 +28,7 @@ KINDS = frozenset(
         "screen",
         "log",
         "results",
+        "registered variables",
         "fact cache",
         "retry file",
         "temporary file",

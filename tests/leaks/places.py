@@ -78,7 +78,9 @@ def everything(world: World, watcher: Watcher, since: float) -> Iterator[Piece]:
     for done in world.done:
         yield Piece("screen", done.title, done.run.output.encode(), names=done.shows)
     yield Piece("log", "ansible.log", world.log.read_bytes())
-    yield Piece("results", "results and variables", world.dump.read_bytes())
+    for line in world.dump.read_bytes().splitlines():
+        kind = "registered variables" if line.startswith(b'{"registered"') else "results"
+        yield Piece(kind, "what callbacks get", line)
     for kind, folder in (
         ("fact cache", "facts"),
         ("retry file", "retry"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import secrets as random
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
 HETZNER = ("-i", "servers.yml", "-i", "hcloud.yml", "-i", "fleet.yml")
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8sQr3vKkA0n9l6m7mX0xg1zZ0q3e2s5f8b7c6d5e4f me"
 FAILED = (2, 4)
-STOPPED = (1, 2, 4, 99, 130, 250, -signal.SIGINT, -signal.SIGTERM)
+STOPPED = (1, 2, 4, 99, 130, 250, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL)
 
 
 def site(world: World, full: bool) -> None:
@@ -92,6 +93,8 @@ def rotate(world: World, full: bool) -> None:
 
 def servers(world: World, full: bool) -> None:
     """A server that is nowhere, and with time to spare one that is made at Hetzner's double."""
+    # No more than the facts, since this machine is not to become a server.
+    world.act("servers, facts only", "servers", "--limit", "web1", "--tags", "nothing")
     world.servers(gone=NOWHERE)
     world.act("servers, unreachable", "servers", "--limit", "gone", status=FAILED)
     with Hetzner(token=random.token_urlsafe(32)) as hetzner:
@@ -126,6 +129,34 @@ def guard(world: World, full: bool) -> None:
     world.act("guard", "guard")
 
 
+def doctor(world: World, full: bool) -> None:
+    world.act("doctor", "doctor", status=(0, *FAILED))
+    if full:
+        world.act("doctor, a wrong management key", "doctor", status=FAILED, **_wrong_key(world))
+
+
+def journal(world: World, full: bool) -> None:
+    world.act("journal", "journal", "-e", "fleet_journal_show=true")
+
+
+def unlock(world: World, full: bool) -> None:
+    world.act("unlock", "unlock")
+
+
+def move_secrets(world: World, full: bool) -> None:
+    """To a program that keeps secrets, and back."""
+    before = world.read("fleet.yml")
+    store = {"type": "command", "command": str(_keeper(world))}
+    world.write("fleet.yml", {**before, "secret_store": store})
+    if full:
+        world.act("move_secrets, check mode", "move_secrets", "--check")
+    world.act("move_secrets", "move_secrets")
+    if full:
+        world.act("verify, with another store", "verify")
+    world.write("fleet.yml", before)
+    world.act("move_secrets, back", "move_secrets")
+
+
 def onboard(world: World, full: bool) -> None:
     answers = {
         "organization": "Leaky Ltd",
@@ -149,6 +180,10 @@ PLAYBOOKS: dict[str, Callable[[World, bool], None]] = {
     "servers": servers,
     "hetzner_delete": hetzner_delete,
     "onboard": onboard,
+    "doctor": doctor,
+    "journal": journal,
+    "unlock": unlock,
+    "move_secrets": move_secrets,
 }
 
 #: Playbooks that are not run, each with the reason.
@@ -222,6 +257,35 @@ def _broken_python(world: World) -> Iterator[None]:
     world.servers(web1={"ansible_connection": "local", "ansible_python_interpreter": str(python)})
     yield
     world.servers()
+
+
+def _keeper(world: World) -> Path:
+    """A program that keeps secrets in a folder that nobody else can enter."""
+    folder = world.home / "hooked" / "keeper"
+    folder.mkdir(exist_ok=True)
+    program = folder / "keep"
+    program.write_text(f"#!{sys.executable}\n{_KEEPER}")
+    program.chmod(0o700)
+    return program
+
+
+_KEEPER = """
+import json, os, pathlib, sys
+given = json.load(sys.stdin)
+folder = pathlib.Path(__file__).parent
+file = folder / f"{given.get('client')}.json"
+if sys.argv[1] == "put":
+    file.touch(0o600)
+    file.write_text(json.dumps(given["secrets"]))
+    print("{}")
+elif sys.argv[1] == "get":
+    print(json.dumps({"secrets": json.loads(file.read_text()) if file.exists() else None}))
+elif sys.argv[1] == "delete":
+    file.unlink(missing_ok=True)
+    print("{}")
+else:
+    print(json.dumps({"clients": [one.stem for one in folder.glob("*.json")]}))
+"""
 
 
 def _lose_files(world: World) -> None:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes down everything that a program beside Ansible gets to see of a run.
 
-Every result as callbacks get it, and at the end every host's facts and registered results.
+Every result as callbacks get it, and at the end every host's registered results.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class CallbackModule(CallbackBase):
         )
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        self._write("registered", self._manager._nonpersistent_fact_cache)
-        self._write(
-            "facts", {host: self._manager._fact_cache.get(host) for host in stats.processed}
-        )
+        # Facts are in the cache's files.
+        registered = self._manager._nonpersistent_fact_cache
+        self._write("registered", {host: dict(known) for host, known in registered.items()})
