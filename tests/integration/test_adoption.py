@@ -18,8 +18,7 @@ import pytest
 import requests
 from simulator.simulator import Simulator
 
-from integration.fleet import Fleet, Person
-from integration.test_site import bridge_address
+from integration.fleet import Fleet, Person, bridge_address
 
 pytestmark = pytest.mark.docker
 

@@ -75,7 +75,7 @@ class Controls:
         }
         playbook = home / "control.yml"
         playbook.write_text(yaml.safe_dump([play]))
-        world.act("a control", str(playbook), LEAKS_CONTROL=self._secret)
+        world.act("a control", str(playbook), environment={"LEAKS_CONTROL": self._secret})
         self._write(home / "retry" / "control.retry")
         self._write(home / "remote-tmp" / "control")
         self._write(home / "operator" / "control")
@@ -140,4 +140,4 @@ class Controls:
         for container in docker.containers.list(all=True, filters={"ancestor": IMAGE}):
             container.remove(force=True)
         for image in docker.images.list(IMAGE):
-            docker.images.remove(image.id, force=True)
+            docker.images.remove(str(image.id), force=True)

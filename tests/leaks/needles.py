@@ -39,6 +39,7 @@ def forms(secret: str) -> dict[str, str]:
         "JSON in JSON": json.dumps(json.dumps(secret))[3:-3],
         "Python": repr(secret)[1:-1],
         "URL": quote(secret, safe=""),
+        "URL path": quote(secret),
         "form": quote_plus(secret),
         "hex": secret.encode().hex(),
     }

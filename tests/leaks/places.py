@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from leaks.needles import Needle, Needles
 from leaks.watch import FOLDERS
@@ -148,22 +149,23 @@ def _server(folder: Path) -> Iterator[Piece]:
 
 
 def _docker(world: World) -> Iterator[Piece]:
-    label: dict[str, str] = {"label": f"mai.fleet.fleet={world.NAME}"}
+    label: dict[str, Any] = {"label": f"mai.fleet.fleet={world.NAME}"}
     for container in world.docker.containers.list(all=True, filters=label):
-        client = container.labels["mai.fleet.client"]
+        client, where = container.labels["mai.fleet.client"], str(container.name)
         details = json.loads(json.dumps(container.attrs))
         for line in details["Config"].pop("Env"):
             name = line.partition("=")[0]
             owner = client if name in KEPT_BY_DOCKER else ""
-            place = f"{container.name}: {name}"
+            place = f"{where}: {name}"
             yield Piece("container's environment", place, line.encode(), owner=owner)
         text = json.dumps(details, ensure_ascii=False)
-        yield Piece("docker inspect", container.name, text.encode())
-        yield Piece("docker logs", container.name, container.logs())
-        image = json.dumps([container.image.attrs, container.image.history()])
-        yield Piece("image", str(container.image.tags), image.encode())
+        yield Piece("docker inspect", where, text.encode())
+        yield Piece("docker logs", where, container.logs())
+        image = world.docker.images.get(container.attrs["Image"])
+        data = json.dumps([image.attrs, image.history()]).encode()
+        yield Piece("image", str(image.tags), data)
     for network in world.docker.networks.list(filters=label):
-        yield Piece("docker inspect", network.name, json.dumps(network.attrs).encode())
+        yield Piece("docker inspect", str(network.name), json.dumps(network.attrs).encode())
     for client in WEBUI:
         # The instance's own database: a client's secrets are there, and no other's.
         for path in sorted((_VOLUMES / f"{client}_data" / "_data").rglob("*")):

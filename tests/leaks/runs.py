@@ -10,6 +10,7 @@ A playbook that is not named here makes the suite fail. To add one: a function, 
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets as random
 import signal
 import sys
@@ -33,13 +34,13 @@ STOPPED = (1, 2, 4, 99, 130, 250, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKI
 def site(world: World, full: bool) -> None:
     world.act("site, check mode, of nothing", "site", "--check")
     world.act("site", "site")
-    world.act("site, a wrong management key", "site", status=FAILED, **_wrong_key(world))
+    world.act("site, a wrong management key", "site", status=FAILED, environment=_wrong_key(world))
     with _another_password(world) as file:
         world.act(
             "site, a wrong vault password",
             *("site", "-e", f"fleet_select={FILES_ONLY}"),
             status=FAILED,
-            ANSIBLE_VAULT_PASSWORD_FILE=file,
+            environment={"ANSIBLE_VAULT_PASSWORD_FILE": file},
         )
     world.simulator.fault(path="/guardrails.*", status=500, times=0)
     world.act("site, OpenRouter fails", "site", status=FAILED)
@@ -104,12 +105,12 @@ def servers(world: World, full: bool) -> None:
             "servers, a wrong token",
             *given,
             status=(1, *FAILED),
-            HCLOUD_ENDPOINT=hetzner.url,
+            environment={"HCLOUD_ENDPOINT": hetzner.url},
         )
         if full:
             for more in (("--check",), ()):
                 title = f"servers, at Hetzner {' '.join(more)}"
-                world.act(title, *given, *more, status=FAILED, **_project(world, hetzner))
+                world.act(title, *given, *more, status=FAILED, environment=_project(world, hetzner))
     world.servers()
 
 
@@ -118,10 +119,12 @@ def hetzner_delete(world: World, full: bool) -> None:
         _at_hetzner(world)
         given = ("hetzner_delete", *HETZNER, "-e", "hetzner_delete=server/gone")
         project = _project(world, hetzner)
-        world.act("hetzner_delete", *given, status=(0, *FAILED), **project)
+        world.act("hetzner_delete", *given, status=(0, *FAILED), environment=project)
         if full:
-            given += ("--check",)
-            world.act("hetzner_delete, check mode", *given, status=(0, *FAILED), **project)
+            checked = (*given, "--check")
+            world.act(
+                "hetzner_delete, check mode", *checked, status=(0, *FAILED), environment=project
+            )
     world.servers()
 
 
@@ -132,7 +135,9 @@ def guard(world: World, full: bool) -> None:
 def doctor(world: World, full: bool) -> None:
     world.act("doctor", "doctor", status=(0, *FAILED))
     if full:
-        world.act("doctor, a wrong management key", "doctor", status=FAILED, **_wrong_key(world))
+        world.act(
+            "doctor, a wrong management key", "doctor", status=FAILED, environment=_wrong_key(world)
+        )
 
 
 def journal(world: World, full: bool) -> None:
@@ -155,6 +160,32 @@ def move_secrets(world: World, full: bool) -> None:
         world.act("verify, with another store", "verify")
     world.write("fleet.yml", before)
     world.act("move_secrets, back", "move_secrets")
+
+
+def schedule(world: World, full: bool) -> None:
+    """In check mode: this machine is to have no timer of a fleet's."""
+    key = world.home / "management-key"
+    key.touch(0o600)
+    key.write_text(world.simulator.management_key)
+    given = {
+        "schedule_management_key": str(key),
+        "schedule_vault_password": str(world.home / "vault-password"),
+    }
+    words = ("-e", json.dumps(given))
+    world.act("schedule, check mode", "schedule", "--check", *words, status=(0, *FAILED))
+
+
+def adopt(world: World, full: bool) -> None:
+    """Of a fleet that is known already, and so has nothing to adopt."""
+    world.act("adopt, check mode", "adopt", "--check", status=(0, *FAILED))
+    if full:
+        world.act("adopt", "adopt", status=(0, *FAILED))
+
+
+def offboard(world: World, full: bool) -> None:
+    named = ("-e", f"fleet_select={FILES_ONLY}", "-e", f"fleet_offboard={FILES_ONLY}")
+    world.act("offboard, check mode", "offboard", "--check", *named, status=(0, *FAILED))
+    world.act("offboard", "offboard", *named, status=(0, *FAILED))
 
 
 def onboard(world: World, full: bool) -> None:
@@ -184,6 +215,9 @@ PLAYBOOKS: dict[str, Callable[[World, bool], None]] = {
     "journal": journal,
     "unlock": unlock,
     "move_secrets": move_secrets,
+    "schedule": schedule,
+    "adopt": adopt,
+    "offboard": offboard,
 }
 
 #: Playbooks that are not run, each with the reason.
@@ -192,8 +226,11 @@ LEFT_OUT: dict[str, str] = {}
 
 def unknown() -> set[str]:
     """Playbooks of the collection that nobody has thought of here."""
-    there = {path.stem for path in (REPOSITORY / "playbooks").glob("*.yml")}
-    return there ^ (PLAYBOOKS.keys() | LEFT_OUT.keys())
+    return playbooks() - PLAYBOOKS.keys() - LEFT_OUT.keys()
+
+
+def playbooks() -> set[str]:
+    return {path.stem for path in (REPOSITORY / "playbooks").glob("*.yml")}
 
 
 # --- what goes wrong ----------------------------------------------------------------------------

@@ -56,7 +56,10 @@ def searched(world: World, full: bool) -> list[str]:
     since = time.time()
     other = watcher(world.home)
     try:
+        there = runs.playbooks()
         for name, run in runs.PLAYBOOKS.items():
+            if name not in there:
+                continue
             print(name, flush=True)
             run(world, full)
     finally:

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -190,7 +190,7 @@ class World(Fleet):
 
     # Runs
 
-    def environment_of(self, **changes: str) -> dict[str, str]:
+    def environment_of(self, changes: Mapping[str, str]) -> dict[str, str]:
         home = self.home
         given = {
             **{name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ},
@@ -224,7 +224,7 @@ class World(Fleet):
         status: tuple[int, ...] = (0,),
         shows: tuple[str, ...] = (),
         stop: tuple[str, int] | None = None,
-        **environment: str,
+        environment: Mapping[str, str] | None = None,
     ) -> Run:
         """A run of a playbook with everything that can be told told.
 
@@ -238,11 +238,13 @@ class World(Fleet):
             *(name, "-vvvv", "--diff", *arguments),
         ]
         printed = self.home / "printed"
+        for mine in (printed, self.dump):
+            mine.touch(0o600)
         with printed.open("wb") as screen:
             process = subprocess.Popen(
                 command,
                 cwd=self.home / "inventory",
-                env=self.environment_of(**environment),
+                env=self.environment_of(environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=screen,
                 stderr=subprocess.STDOUT,
@@ -300,7 +302,7 @@ def recorded(made: list[str]) -> Iterator[None]:
         made.append(secret)
         return secret
 
-    simulated_keys.new_secret = new_secret  # type: ignore[assignment]
+    simulated_keys.new_secret = new_secret
     try:
         yield
     finally:
