@@ -240,6 +240,8 @@ class Stage(ActionBase):
 
         :raises FleetError: the server as a whole cannot do it
         """
+        # Its options hold secrets: they go through a pipe, also where Ansible would use a file.
+        self._connection.always_pipeline_modules = True
         try:
             answer: dict[str, Any] = dict(
                 self._execute_module(

@@ -237,3 +237,11 @@ def test_the_vault_password(operator: Operator, tmp_path: Path) -> None:
     assert run.says("the vault password", "secrets/acme.yml")
     assert operator.written() == []
     assert set(operator.keys()) == {"acme"}
+
+
+def test_a_modules_secrets_never_become_a_file(operator: Operator) -> None:
+    """Also where Ansible was not told to use a pipe, as it is not for local connections."""
+    operator.client("acme")
+    run = operator.good("-vvvv", ANSIBLE_PIPELINING="false")
+    assert "instance_files" in run.output
+    assert "AnsiballZ_instance_files" not in run.output
