@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from leaks.needles import forms
-from leaks.places import KEPT_BY_DOCKER
+from leaks.places import KEPT_BY_DOCKER, volume
 from leaks.world import NOBODY, PYTHON, WEBUI, World
 
 NAME = "a control"
@@ -83,7 +83,7 @@ class Controls:
         self._write(home / "inventory" / "control.txt")
         # In its right place, but of the wrong client; and in the right place, but readable.
         self._write(home / "server" / WEBUI[0] / ".env.control", mode=0o600)
-        self._write(Path(f"/var/lib/docker/volumes/{WEBUI[1]}_data/_data/control"))
+        self._write(volume(world, WEBUI[1]) / "control")
         self._write(Path(f"/tmp/leaks-control-{os.getpid()}"), mode=0o644)
         self._process()
         self._container()

@@ -26,7 +26,6 @@ KEPT_BY_DOCKER = (
     "WEBUI_ADMIN_PASSWORD",
     "SMTP_PASSWORD",
 )
-_VOLUMES = Path("/var/lib/docker/volumes")
 
 
 @dataclass(frozen=True)
@@ -168,10 +167,15 @@ def _docker(world: World) -> Iterator[Piece]:
         yield Piece("docker inspect", str(network.name), json.dumps(network.attrs).encode())
     for client in WEBUI:
         # The instance's own database: a client's secrets are there, and no other's.
-        for path in sorted((_VOLUMES / f"{client}_data" / "_data").rglob("*")):
+        for path in sorted(volume(world, client).rglob("*")):
             if path.is_file() and not path.is_symlink():
                 place = f"volume {client}_data: {path.name}"
                 yield Piece("volume", place, path.read_bytes(), owner=client)
+
+
+def volume(world: World, client: str) -> Path:
+    """Where the data of a client's instance lie on this machine."""
+    return Path(world.docker.volumes.get(f"{client}_data").attrs["Mountpoint"])
 
 
 def kept(world: World, client: str) -> dict[str, list[str]]:
