@@ -183,7 +183,7 @@ def adopt(world: World, full: bool) -> None:
 
 
 def offboard(world: World, full: bool) -> None:
-    named = ("-e", f"fleet_select={FILES_ONLY}", "-e", f"fleet_offboard={FILES_ONLY}")
+    named = ("-e", f"fleet_select={FILES_ONLY}")
     world.act("offboard, check mode", "offboard", "--check", *named, status=(0, *FAILED))
     world.act("offboard", "offboard", *named, status=(0, *FAILED))
 
