@@ -160,10 +160,10 @@ class ActionModule(Selecting):
         return None
 
     def _on_server(self, name: str, client: Mapping[str, Any]) -> Place:
-        trouble = self._trouble(client, "keys")
+        trouble = self._trouble(client, "env")
         if trouble is not None:
             return Place(error=trouble)
-        row = self._servers[client["server"]]["keys"].get(name, {})
+        row = self._servers[client["server"]]["env"].get(name, {})
         if row.get("failed"):
             return Place(error=FleetError(**row["failure"]))
         return Place(row.get("fingerprint") or "")

@@ -18,9 +18,9 @@ class ActionModule(Stage):
     def stage(self) -> dict[str, Any]:
         """A server that fails is an answer too: the others are looked at all the same."""
         clients = self._raw(self.host).get("fleet_clients", {})
-        result: dict[str, Any] = {"changed": False, "keys": {}, "instances": {}, "problems": []}
+        result: dict[str, Any] = {"changed": False, "env": {}, "instances": {}, "problems": []}
         names = {"directory": self.config["directory"], "clients": sorted(clients)}
-        self._ask(result, "keys", "instance_keys", names)
+        self._ask(result, "env", "instance_keys", names)
         everything = boolean(self.option("everything", False))
         if everything or any(client["instance"] == "webui" for client in clients.values()):
             self._ask(result, "instances", "instance_discover", {})
@@ -29,6 +29,6 @@ class ActionModule(Stage):
     def _ask(self, result: dict[str, Any], part: str, module: str, options: dict[str, Any]) -> None:
         try:
             answer = self.call(module, options)
-            result[part] = answer["clients" if part == "keys" else part]
+            result[part] = answer["clients" if part == "env" else part]
         except FleetError as error:
             result["problems"].append({"part": part, **error.failure()})

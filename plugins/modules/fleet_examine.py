@@ -31,7 +31,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-keys:
+env:
   description: What M(mai.fleet.instance_keys) says of each client.
   returned: always
   type: dict

@@ -109,7 +109,7 @@ instances:
           and C(fingerprint), both empty without a key.
       type: list
       elements: dict
-    keys:
+    key_hashes:
       description: The SHA-256 of every key that was found, by where it was found.
       type: dict
     size:

@@ -312,8 +312,9 @@ def _cap(key: Key, env: Mapping[str, str]) -> dict[str, Any]:
 def _compose(text: str) -> dict[str, Any]:
     try:
         compose = yaml.safe_load(text)
-        _ = compose["services"]["webui"]["mem_limit"], compose["services"]["webui"]["cpus"]
-        _ = compose["networks"]["default"]["ipam"]["config"][0]["subnet"]
+        webui, network = compose["services"]["webui"], compose["networks"]["default"]
+        if not (webui["mem_limit"] and webui["cpus"] and network["ipam"]["config"][0]["subnet"]):
+            raise KeyError
         return dict(compose)
     except (yaml.YAMLError, KeyError, TypeError, IndexError):
         raise FleetError(

@@ -62,7 +62,7 @@ def killed(operator: Operator, method: str, path: str, number: int, *command: st
                     os.killpg(process.pid, signal.SIGKILL)
         return answer
 
-    engine.handle = handled  # type: ignore[method-assign]
+    engine.handle = handled  # type: ignore[method-assign, assignment]
     try:
         status = process.wait(PATIENCE)
     finally:

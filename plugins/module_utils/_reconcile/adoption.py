@@ -182,7 +182,7 @@ def _key(row: Row, account: Account) -> str:
     if row.get("failed"):
         return ""
     connections = sorted(row["connections"], key=lambda one: not _leads_to(one, account.url))
-    hashes = [*(one["hash"] for one in connections), *row["keys"].values()]
+    hashes = [*(one["hash"] for one in connections), *row["key_hashes"].values()]
     return next((key_hash for key_hash in hashes if key_hash in account.keys), "")
 
 

@@ -120,7 +120,7 @@ def _look(docker: Docker, found: Mounting, pad: str | None, timeout: float) -> R
             **{name.lower(): env.get(name, "") for name in _NAMES},
             "admin_email": "",
             "connections": [],
-            "keys": {},
+            "key_hashes": {},
             "size": 0,
         }
     )
@@ -136,7 +136,7 @@ def _look(docker: Docker, found: Mounting, pad: str | None, timeout: float) -> R
     row.more["connections"] = [_shown(one) for one in used]
     row.more.update(_answer(found, port, timeout))
     secret = _secrets(docker, found, inspected["Image"], env, used)
-    row.more["keys"] = {name: sha256(key) for name, key in _keys(secret).items()}
+    row.more["key_hashes"] = {name: sha256(key) for name, key in _keys(secret).items()}
     text = json.dumps(secret)
     row.more["size"] = len(text.encode("utf-8"))
     if pad is not None:

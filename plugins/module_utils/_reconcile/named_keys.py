@@ -255,14 +255,7 @@ class NamedKeys:
     def _refuse(self, wanted: Wanted, kept: KeyRow | None) -> None:
         """What cannot be done, before anything is."""
         if kept is None:
-            if self._files is None:
-                raise FleetError(
-                    "the key is to be made, and its secret, which is shown once, could not be "
-                    "stored",
-                    f"key {wanted.name}",
-                    "give secrets_directory",
-                )
-            self._files.ready(wanted.name)
+            self._safe(wanted.name).ready(wanted.name)
             return
         expires = kept.get("expires_at") or ""
         if wanted.expires_at and _moment(expires) != _moment(wanted.expires_at):
@@ -402,10 +395,10 @@ class NamedKeys:
         ]
 
     def _create(self, wanted: Wanted, memory: Remembered, expected: Mapping[str, Any]) -> KeyRow:
-        assert self._files is not None
+        files = self._safe(wanted.name)
         name = f"{wanted.name}~{random.token_hex(4)}"
         attempt = Attempt(name, stamp(self._at))
-        self._files.remember(replace(memory, attempts=(*memory.attempts, attempt)))
+        files.remember(replace(memory, attempts=(*memory.attempts, attempt)))
         limit = None if expected["limit"] == "unlimited" else float(expected["limit"])
         reset = expected["limit_reset"]
         try:
@@ -413,10 +406,10 @@ class NamedKeys:
         except ApiError as error:
             if 400 <= error.status < 500 and error.status != 408:
                 # It was refused, so there is no key that could show up later.
-                self._files.remember(memory)
+                files.remember(memory)
             raise
         try:
-            self._files.save(wanted.name, secret)
+            files.save(wanted.name, secret)
         except FleetError as error:
             # Nobody can use a key whose secret is gone.
             try:
@@ -431,9 +424,19 @@ class NamedKeys:
                 "the secret is stored; do not go on before this is understood",
             )
         former = self._with_former(memory, memory.key_hash)
-        self._files.remember(replace(memory, key_hash=key.hash, former=former))
+        files.remember(replace(memory, key_hash=key.hash, former=former))
         made = {"hash": key.hash, "name": name, "limit": limit, "expires_at": wanted.expires_at}
         return {**_NEW, **made, "limit_reset": None if reset == "never" else reset}
+
+    def _safe(self, name: str) -> KeyFiles:
+        """:raises FleetError: nobody said where secrets are kept"""
+        if self._files is None:
+            raise FleetError(
+                "the key is to be made, and its secret, which is shown once, could not be stored",
+                f"key {name}",
+                "give secrets_directory",
+            )
+        return self._files
 
     def _predecessor(
         self, wanted: Wanted, memory: Remembered, kept: KeyRow | None

@@ -58,7 +58,8 @@ class Command(SecretStore):
     def clients(self) -> list[str]:
         found = self._call("list", {}).get("clients")
         if not isinstance(found, list):
-            raise FleetError("list did not answer {'clients': [NAME]}", _FIELD, "mend the command")
+            what = "list did not answer {'clients': [NAME]}"
+            raise FleetError(what, _FIELD, "mend the command")
         return sorted(name for name in found if isinstance(name, str) and is_name(name))
 
     def verify(self) -> None:

@@ -211,7 +211,7 @@ def test_rotation_takes_over_and_takes_its_time(tasks: Tasks) -> None:
     assert kept.read_text().strip() == old_secret
     # It is not begun anew as long as it lasts, and nothing happens before its time.
     untouched(tasks, lambda: tasks.key(state="rotated"))
-    untouched(tasks, lambda: tasks.key())
+    untouched(tasks, tasks.key)
     row = tasks.key(grace=0)
     assert row["changed"]
     assert tasks.whole()["hash"] == new["hash"]

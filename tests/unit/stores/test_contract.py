@@ -400,7 +400,9 @@ def test_a_token_with_the_documented_policy_can_do_it_all(
     rules: dict[str, list[str]] = {}
     for line in text.splitlines():
         if line.strip().startswith('path "'):
-            path, _, can = line.strip().removeprefix('path "').partition('" { capabilities = ')
+            path, _middle, can = (
+                line.strip().removeprefix('path "').partition('" { capabilities = ')
+            )
             rules[path.replace("FLEET", "hosting")] = json.loads(can.removesuffix(" }"))
     token = supplied.server.token()
     supplied.server.tokens[token] = rules
