@@ -82,7 +82,9 @@ def test_an_instance_and_its_key_belong_together_by_the_hash() -> None:
 
 
 def test_a_key_in_the_environment_counts_too() -> None:
-    rows = row("", connections=[], key_hashes={"dotenv: OPENROUTER_API_KEY": "a" * 64}, project="acme")
+    rows = row(
+        "", connections=[], key_hashes={"dotenv: OPENROUTER_API_KEY": "a" * 64}, project="acme"
+    )
     assert matched({"web1": {"c": rows}}, key("a"))[0].key_hash == "a" * 64
 
 
