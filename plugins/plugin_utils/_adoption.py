@@ -30,6 +30,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
 )
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import FIELDS, SCHEMA
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.adoption import Kind, Match
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import window_end
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import Changes
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     Attempt,
@@ -140,6 +141,8 @@ class Adopter:
         record = self._record(match, content, env, held)
         secrets = self._secrets(match, secret, env)
         if ours:
+            gone = lost_spending(held.key, content["spending_limit"])
+            record = replace(record, former=[*record.former, *gone])
             record = self._like_before(record, content, secret, env, secrets)
         else:
             notes += _lost(secret)
@@ -291,6 +294,28 @@ class Adopter:
         if self._store.secrets(record.client) != secrets:
             self._store.save_secrets(record.client, secrets)
         self._store.save_record(record)
+
+
+def lost_spending(key: Key, sold: Any) -> list[Former]:
+    """What deleted keys had spent of the cap, as an entry of the record.
+
+    The record that knew is lost. The key's own cap is what they had left of the one that was sold.
+    """
+    if key.limit is None or not isinstance(sold, (int, float)) or key.limit >= sold:
+        return []
+    at = now()
+    end = window_end(key.limit_reset, at)
+    return [
+        Former(
+            hash="",
+            name="",
+            why=Why.REPLACED,
+            since=stamp(at),
+            deleted=stamp(at),
+            spent=sold - key.limit,
+            until=stamp(end) if end else "",
+        )
+    ]
 
 
 def _called(env: Mapping[str, str]) -> str:

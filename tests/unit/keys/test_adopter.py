@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._adoption import (
     Adoption,
     Holdings,
     file_text,
+    lost_spending,
 )
 from unit.keys.bench import FLASH, MINI, Bench
 from unit.keys.stages import Stages
@@ -160,3 +162,15 @@ def test_no_secret_is_in_the_clients_file(bench: Bench) -> None:
     text = file_text(adoption.content)
     assert hand.secret not in text and "the instance's own" not in text
     assert hand.secret not in repr(bench.store.verify_journal("zebra").lines)
+
+
+def test_a_cap_of_which_deleted_keys_spent_some_stays_what_is_left(bench: Bench) -> None:
+    hand = Hand(bench, [MINI], [])
+    adoption = hand.adopt()
+    hand.api.update_key(hand.key.hash, {"limit": 24.987654})
+    key = hand.holdings().key
+    record = bench.record("zebra")
+    bench.store.save_record(replace(record, former=lost_spending(key, 25)))
+    assert not hand.keys_change(adoption.content)
+    assert bench.key("zebra")["limit"] == 24.987654
+    assert lost_spending(key, "unlimited") == lost_spending(key, 24.987654) == []
