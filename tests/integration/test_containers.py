@@ -192,6 +192,7 @@ class Server:
                 "memory": how.get("memory", "64m"),
                 "cpus": how.get("cpus", 0.5),
                 "port": known["port"],
+                "volume": how.get("volume"),
             },
             "fleet": FLEET,
             "env": env,
