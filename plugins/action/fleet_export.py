@@ -145,17 +145,20 @@ class ActionModule(Stage):
         manifest = row["export"]
         if manifest is None:
             return {"without": "there is no volume, and so no data"}
-        remote = f"{self._directory}/{manifest['archive']}"
+        # Where it goes here is never the server's to say.
+        name = _archive(record)
+        remote = f"{self._directory}/{name}"
         if self.config["exports_on_server"]:
             return {"archive": f"{record.server}:{remote}", "manifest": manifest}
         try:
-            return {"archive": self._fetch(remote, manifest), "manifest": manifest, "fetched": True}
+            target = Path(self.config["exports"]) / name
+            archive = self._fetch(remote, target, manifest)
+            return {"archive": archive, "manifest": manifest, "fetched": True}
         except FleetError as error:
             return {"failed": True, "failure": error.failure()}
 
-    def _fetch(self, remote: str, manifest: dict[str, Any]) -> str:
+    def _fetch(self, remote: str, target: Path, manifest: dict[str, Any]) -> str:
         """:raises FleetError: it did not come whole; the server has it still"""
-        target = Path(self.config["exports"]) / manifest["archive"]
         part = target.with_name(f"{target.name}.part")
         text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
         try:

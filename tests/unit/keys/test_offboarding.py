@@ -6,9 +6,18 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import os
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.playbook.play_context import PlayContext
+from ansible.playbook.task import Task
+from ansible.plugins.loader import connection_loader
+from ansible.template import Templar
+from ansible_collections.mai.fleet.plugins.action import fleet_export
 from ansible_collections.mai.fleet.plugins.action.fleet_absent import _absent
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.offboarding import (
@@ -110,3 +119,32 @@ def test_a_file_says_that_its_client_goes(before: str, after: str) -> None:
 def test_a_file_that_only_a_person_can_change(text: str) -> None:
     with pytest.raises(FleetError, match="write state: absent in it"):
         _absent(text, "clients/acme.yml")
+
+
+def test_a_server_does_not_say_where_an_archive_goes(tmp_path: Path) -> None:
+    """One that was broken into answers what it likes."""
+    loader, context = DataLoader(), PlayContext()
+    connection = connection_loader.get("local", context, os.devnull)
+    action = fleet_export.ActionModule(Task(), connection, context, loader, Templar(loader), None)
+    exports = tmp_path / "inventory" / "exports"
+    action._vars = {
+        "inventory_hostname": "web1",
+        "fleet_config": {
+            "directory": str(tmp_path / "srv"),
+            "exports": str(exports),
+            "exports_on_server": False,
+        },
+    }
+    name = "acme-20260101T000000Z.tar.gz"
+    content = b"what the server likes"
+    for place in (tmp_path / "srv-exports", tmp_path):
+        place.mkdir(exist_ok=True)
+        (place / name).write_bytes(content)
+    manifest = {"archive": f"../{name}", "sha256": hashlib.sha256(content).hexdigest()}
+    news = action._keep(RECORD, {"export": manifest})
+    assert news["archive"].endswith(f"exports/{name}")
+    assert sorted(path.name for path in exports.iterdir()) == [
+        "acme-20260101T000000Z.json",
+        "acme-20260101T000000Z.tar.gz",
+    ]
+    assert [path.name for path in exports.parent.iterdir()] == ["exports"]
