@@ -168,11 +168,11 @@ class Keys:
     def apply(self, desired: Desired, record: Record) -> Row:
         """:raises FleetError: what stopped this client; every step before it is on disk"""
         live = self._account.keys.get(desired.client, [])
-        current = self._current(desired, record, live)
         guardrail = self._account.guardrails.get(desired.client)
         self._journal_first(desired)
         if desired.state == "absent":
-            return self._absent(record, live, current, guardrail)
+            return self._absent(desired, record, live, guardrail)
+        current = self._current(desired, record, live)
         undone = current if not desired.undo else self._predecessor(record, current, live)
         # Who asks for a key back gets it for as long as it lasts.
         renews = not desired.undo and self._renews(desired, undone)
@@ -228,6 +228,13 @@ class Keys:
             for key in orphans
         ]
         return {"changed": changed, "before": before, "after": after, "warnings": warnings}
+
+    def _elsewhere(self, record: Record, live: list[Key]) -> list[Key]:
+        """Keys of the client that are not listed, such as those moved to another workspace."""
+        listed = {key.hash for key in live}
+        hashes = [record.key_hash, *(former.hash for former in record.former)]
+        found = [self._api.key(one) for one in hashes if one and one not in listed]
+        return [key for key in found if key is not None]
 
     def _renews(self, desired: Desired, current: Key | None) -> bool:
         """Whether the key's time is over, or soon will be. One that is suspended can wait."""
@@ -522,8 +529,10 @@ class Keys:
         return key
 
     def _absent(
-        self, record: Record, live: list[Key], current: Key | None, guardrail: Guardrail | None
+        self, desired: Desired, record: Record, live: list[Key], guardrail: Guardrail | None
     ) -> Row:
+        live = [*live, *self._elsewhere(record, live)]
+        current = self._current(desired, record, live)
         nothing = Desired(record.client, record.organization, "absent", None, "never", [])
         if not self._check:
             changes = self._changes(record.client)

@@ -631,6 +631,22 @@ def test_a_key_that_is_only_not_listed_gets_none(bench: Bench) -> None:
     assert [one.hash for one in bench.record("acme").former] == [key.hash]
 
 
+def test_a_client_leaves_no_key_behind_that_is_only_not_listed(bench: Bench) -> None:
+    bench.one(desired())
+    bench.one(desired(replace=True))
+    record = bench.record("acme")
+    workspace = bench.simulator.add_workspace("Elsewhere", "elsewhere")
+    hashes = [record.key_hash, *(former.hash for former in record.former)]
+    assert len(hashes) == 2
+    for key_hash in hashes:
+        bench.simulator.engine.state.keys[key_hash].workspace_id = workspace
+    assert bench.one(desired(state="absent"))["changed"]
+    assert not set(hashes) & set(bench.simulator.engine.state.keys)
+    leaving = bench.record("acme").offboarding
+    assert leaving and leaving.refused
+    assert not bench.one(desired(state="absent"))["changed"]
+
+
 def test_another_key_of_the_client_is_an_error_and_left_alone(bench: Bench) -> None:
     bench.one(desired())
     stray = f"mai/{FLEET}/acme/g7/01234567"
