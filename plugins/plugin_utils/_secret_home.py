@@ -95,9 +95,21 @@ class Home:
         return _FIRST
 
     def remember(self) -> None:
-        """Write down where the first secret goes, before it goes there."""
-        if not same_place(self.configured, _FIRST) and not self._path.exists():
-            self.save(Whereabouts(self.configured))
+        """Write down where the first secret goes, before it goes there.
+
+        :raises FleetError: all of them were moved since this run began
+        """
+        known = self.known()
+        if known is None:
+            if not same_place(self.configured, _FIRST):
+                self.save(Whereabouts(self.configured))
+        elif not same_place(known.store, self.configured):
+            raise FleetError(
+                f"the secrets were moved to {described(known.store)} while this run was at work, "
+                f"which knows {described(self.configured)}",
+                str(self._path),
+                "run again: nothing was stored in the old place",
+            )
 
     def save(self, whereabouts: Whereabouts) -> None:
         said = {"schema": _SCHEMA, **dataclasses.asdict(whereabouts)}

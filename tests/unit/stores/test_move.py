@@ -196,6 +196,17 @@ def test_a_change_during_the_move_stops_it_before_anything_is_removed(fleet: Fle
     assert fleet.opened("hashi_vault").read("acme") == {"api_key": "changed"}
 
 
+def test_a_run_that_began_before_the_move_stores_nothing_in_the_old_place(fleet: Fleet) -> None:
+    """Its next secret would be where no run looks for it."""
+    fleet.fill("vault_files")
+    earlier = fleet.store("vault_files")
+    fleet.move("command").run()
+    with pytest.raises(FleetError, match="moved to command"):
+        earlier.save_secrets("acme", {"api_key": "sk-or-v1-later"})
+    assert fleet.opened("vault_files").clients() == []
+    assert fleet.store("command").secrets("acme") == SECRETS["acme"]
+
+
 def test_what_others_have_there_is_not_overwritten(fleet: Fleet) -> None:
     fleet.fill("vault_files")
     theirs = {"api_key": "somebody else's"}
