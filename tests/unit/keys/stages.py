@@ -60,7 +60,7 @@ class Stages:
         return {
             **self.bench.directories,
             "name": FLEET,
-            "file": "fleet.yml",
+            "file": str(self.bench.folder / "fleet.yml"),
             "openrouter_url": self.bench.simulator.url,
             "directory": str(self.bench.folder / "srv"),
             "first_port": 18000,
