@@ -30,7 +30,13 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.retirement im
     Retirement,
 )
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import Census
-from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State, difference
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import (
+    Row,
+    Stage,
+    State,
+    days_of,
+    difference,
+)
 
 
 class ActionModule(Stage):
@@ -51,7 +57,7 @@ class ActionModule(Stage):
         replace = select(fleet, self.option("replace") or "")
         undo = select(fleet, self.option("undo") or "")
         at = now()
-        max_age = Lifetime(float(self.option("max_age_days") or 0))
+        max_age = Lifetime(days_of(self.option("max_age_days") or 0, "fleet_max_age_days"))
         broken = {error["client"] for error in self._vars.get("fleet_errors", [])}
         account = Account.read(api, self.config["name"])
         nobodys = account.clients() - set(fleet) - broken

@@ -27,6 +27,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._stage import (
     Row,
     Stage,
     State,
+    days_of,
     difference,
 )
 
@@ -89,15 +90,7 @@ class ActionModule(Stage):
                 "fleet_hold",
                 "name them, too: -e fleet_select=NAME",
             )
-        try:
-            days = float(given)
-            if days < 0:
-                raise ValueError
-        except (TypeError, ValueError):
-            raise FleetError(
-                f"{given!r} is no number of days", "fleet_hold", "give 0 for at once"
-            ) from None
-        return days
+        return days_of(given, "fleet_hold")
 
     def _leaving(self, state: State) -> dict[str, Record]:
         """This server's clients that are gone, or would be in this run."""

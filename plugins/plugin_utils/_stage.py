@@ -30,6 +30,9 @@ Render = Callable[[dict[str, Any]], str]
 #: What a state consists of: rows by client, names of models by id, clients without a file.
 PARTS = ("clients", "catalog", "unlisted")
 
+#: What client files may say, too.
+_MOST_DAYS = 3650
+
 MANAGEMENT_KEY = ("OPENROUTER_MANAGEMENT_KEY", "OPENROUTER_PROVISIONING_KEY")
 
 
@@ -299,6 +302,22 @@ class Stage(ActionBase):
             return {"clients": {name: {} for name in names}}
         self.take(state, answer["clients"])
         return answer
+
+
+def days_of(given: Any, option: str) -> float:
+    """A number of days from the command line.
+
+    :raises FleetError: it is none, or none that a date can be reckoned with
+    """
+    try:
+        days = float(given)
+    except (TypeError, ValueError):
+        days = -1.0
+    if not 0 <= days <= _MOST_DAYS:
+        raise FleetError(
+            f"{given!r} is no number of days", option, f"give a number from 0 to {_MOST_DAYS}"
+        )
+    return days
 
 
 def outcome(news: Row) -> str:

@@ -21,7 +21,7 @@ from ansible_collections.mai.fleet.plugins.action.fleet_report import ActionModu
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import resolve
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import keep_tokens
-from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage, days_of
 
 FAILED = {"stage": "preflight", "what": "the server changed", "where": "", "todo": ""}
 ROW = {"server": "web1", "state": "present", "instance": "webui", "failure": FAILED}
@@ -134,3 +134,14 @@ def test_what_a_module_says_besides_its_answer_is_passed_on(
     result = stage.run(task_vars={"inventory_hostname": "web1"})
     assert result["ansible_facts"] == {"discovered_interpreter_python": "/py"}
     assert result["warnings"] == ["Docker does not answer"]
+
+
+@pytest.mark.parametrize("given", ["0", 0, "90", 1.5, 3650])
+def test_a_number_of_days(given: Any) -> None:
+    assert days_of(given, "fleet_hold") == float(given)
+
+
+@pytest.mark.parametrize("given", ["soon", "", None, "nan", "inf", "-1", "1e9"])
+def test_what_is_no_number_of_days(given: Any) -> None:
+    with pytest.raises(FleetError, match="fleet_max_age_days"):
+        days_of(given, "fleet_max_age_days")
