@@ -43,10 +43,16 @@ class ActionModule(Stage):
                     ready.append((name, *_secret(store, name, again)))
             except FleetError as error:
                 problems.append(error.failure())
-        if problems or not ready:
+        if problems:
             lines = "".join(f"\n  {describe(problem)}" for problem in problems)
             raise FleetError(
-                f"nothing was shown: {lines or 'none of the selected clients has an instance'}",
+                f"nothing was shown:{lines}",
+                "handover",
+                "do what is said there, or leave that client out of the selection",
+            )
+        if not ready:
+            raise FleetError(
+                "nothing was shown, because none of the selected clients has an instance",
                 "handover",
                 "name the clients that you mean with -e fleet_select=NAME",
             )

@@ -183,6 +183,8 @@ class ActionModule(Stage):
             self._note(record.client, before, after)
             if after.volumes_removed:
                 self._store.remove_secrets(record.client)
+                # Whoever comes back after that gets another first password.
+                record = dataclasses.replace(record, handed_over="")
             self._store.save_record(dataclasses.replace(record, offboarding=after))
         except FleetError as error:
             return {"failed": True, "failure": error.failure()}

@@ -75,6 +75,8 @@ class ActionModule(Selecting):
             if why:
                 self._display.display(f"  {name} is due: {'; '.join(why)}")
                 found.add(name)
+        if not found:
+            self._display.display("  nobody is due")
         return found
 
     def _why(self, name: str, client: dict[str, Any], keys: list[Key]) -> list[str]:

@@ -287,7 +287,7 @@ class InventoryModule(BaseInventoryPlugin):
         directory = Path(config["clients"])
         if not directory.is_dir():
             what = "the directory with the clients does not exist"
-            todo = "make it, with one file a client"
+            todo = "make it, with one file a client, or let mai.fleet.adopt do it"
             return {}, [Problem(what, shown(config["clients"]), todo)]
         servers = sorted(inventory.hosts)
         clients: dict[str, dict[str, Any]] = {}

@@ -287,7 +287,8 @@ class _Doctor:
             self._result.notes.append("the cap is used up")
         spent = key.spent.get(key.limit_reset if key.limit is not None else "never", key.usage)
         unit = "" if key.limit is None else f" {key.limit_reset}"
-        return f"{spent:.2f}/{_money(key.limit)}{unit}"
+        cap = _money(None if key.limit is None else round(key.limit, 2))
+        return f"{spent:.2f}/{cap}{unit}"
 
     def _guardrail(self, account: AtOpenRouter, key: Key) -> str:
         rail = account.guardrail
