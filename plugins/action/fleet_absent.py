@@ -44,7 +44,9 @@ class ActionModule(Stage):
         texts = {name: self._text(name, fleet) for name in names}
         changed = {name: pair for name, pair in texts.items() if pair[0] != pair[1]}
         for name, (_before, after) in changed.items() if not self.check else []:
-            write_atomically(self._path(name), after.encode("utf-8"), 0o644, 0o755)
+            path = self._path(name)
+            mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644
+            write_atomically(path, after.encode("utf-8"), mode, 0o755)
         return {
             "changed": bool(changed),
             # Without a file, a client is in the inventory of no run but the next.

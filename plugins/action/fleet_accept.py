@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -57,7 +58,7 @@ class ActionModule(Stage):
             return self.result(state, {})
         found: dict[str, Row] = {}
         try:
-            typed = self._typed(willing)
+            typed = self._typed(state, willing)
             keys = {key.hash: key for key in self.management().list_keys()} if typed else {}
             secrets = self._secrets([container for _record, container, _found in typed.values()])
         except FleetError as error:
@@ -66,13 +67,14 @@ class ActionModule(Stage):
         for name, (record, container, fingerprint) in typed.items():
             try:
                 key = _key(name, fingerprint, keys)
-                found[name] = self._accept(record, key, secrets.get(container, {}))
+                with contextlib.nullcontext() if self.check else self._store.lock():
+                    found[name] = self._accept(record, key, secrets.get(container, {}))
             except FleetError as error:
                 found[name] = {"failed": True, "failure": error.failure()}
         self.take(state, found)
         return self.result(state, found)
 
-    def _typed(self, willing: list[str]) -> Typed:
+    def _typed(self, state: State, willing: list[str]) -> Typed:
         """The clients in whose connection a foreign key stands: record, container, fingerprint."""
         typed: Typed = {}
         owners = known_owners(self._store, willing)
@@ -81,7 +83,11 @@ class ActionModule(Stage):
         for name in willing:
             label = (self.config["name"], name)
             mine = [one for one in instances if (one.get("fleet"), one.get("client")) == label]
-            record = self._store.record(name)
+            try:
+                record = self._store.record(name)
+            except FleetError as error:
+                self.fail(state, [name], error)
+                continue
             if record is None or not record.key_hash or not mine:
                 continue
             current = fingerprint_of(record.key_hash)

@@ -82,7 +82,8 @@ class ActionModule(Stage):
             if not found:
                 return {}
             if not self.check:
-                self._store.save_secrets(name, {**stored, **found})
+                with self._store.lock():
+                    self._store.save_secrets(name, {**stored, **found})
             text = f"not in the store, and put back from the server: {', '.join(sorted(found))}"
             names = {"secrets": sorted(found)}
             return {"changed": True, "after": names, "warnings": [text]}

@@ -23,6 +23,7 @@ from typing import Any
 import docker
 import requests
 import yaml
+from ansible.parsing.yaml.loader import AnsibleLoader
 from simulator.simulator import Simulator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -92,7 +93,8 @@ class Fleet:
     # The operator
 
     def read(self, file: str) -> dict[str, Any]:
-        return dict(yaml.safe_load((self.home / "inventory" / file).read_text()))
+        """A file of the inventory; what is encrypted in it stays so."""
+        return dict(yaml.load((self.home / "inventory" / file).read_text(), Loader=AnsibleLoader))
 
     def write(self, file: str, content: dict[str, Any]) -> None:
         text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)

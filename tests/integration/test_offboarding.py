@@ -221,6 +221,16 @@ def test_a_volume_goes_when_nobody_uses_it(server: Server, client: str) -> None:
     assert not volumes(server, client, state="absent")["changed"]
 
 
+def test_a_volume_that_was_restored_by_hand_is_the_clients(server: Server, client: str) -> None:
+    """It is of no Compose project, and the next instance would have taken it."""
+    server.container(client).remove(force=True)
+    name = f"{client}_data"
+    server.engine.volumes.get(name).remove()
+    server.engine.volumes.create(name)
+    assert volumes(server, client, state="absent")["before"] == {"volumes": [name]}
+    assert server.engine.volumes.list(filters={"name": name}) == []
+
+
 def test_a_volume_of_somebody_else_stays(server: Server, client: str) -> None:
     """Its name begins like that of a client, but it is of another project."""
     labels = {"com.docker.compose.project": f"{client}_data"}

@@ -92,9 +92,8 @@ def test_the_journal_tells_what_became_of_an_instance(first: Run, fleet: Fleet) 
     assert {line["result"] for line in told} == {"done"}
     lines = {line["what"]: line for line in told}
     assert lines["create container"]["now"]["image"] == "mai-fleet/open-webui:0.12.4-slim"
-    connection = lines["change settings"]["now"]["connection"]
-    assert connection["key"] == lines["create key"]["key"]
-    assert sorted(connection["models"]) == fleet.admin(NORTH).models()
+    # The connection is the one that the instance was born with.
+    assert sorted(lines["change settings"]["now"]["models"]) == fleet.admin(NORTH).models()
     fleet.edit(NORTH, env={"DEFAULT_LOCALE": "de-DE"})
     fleet.site("-e", f"fleet_select={NORTH}")
     added = fleet.journal(NORTH)[len(told) :]
@@ -464,16 +463,29 @@ def test_a_departure_that_was_cut_off_goes_on_and_data_goes_at_last(
     fleet.site()
     assert fleet.containers(NORTH) == [] and exports(fleet) == made
     assert fleet.site().changed == 0
+    # Also when nobody keeps its file until then.
+    (fleet.home / "inventory" / "clients" / f"{NORTH}.yml").unlink()
+    assert fleet.site().changed == 0
     path = fleet.home / "state" / f"{NORTH}.json"
     kept = record(fleet, NORTH)
     kept["offboarding"]["held_until"] = "2026-01-31T12:00:00Z"
     path.write_text(json.dumps(kept))
-    fleet.site()
-    named = {"name": f"{NORTH}_data"}
-    assert fleet.docker.volumes.list(filters=named) == []
+    assert fleet.site("--check").changed == fleet.site().changed == 1
+    assert fleet.docker.volumes.list(filters={"name": f"{NORTH}_data"}) == []
     assert not (fleet.home / "secrets" / f"{NORTH}.yml").exists()
     assert record(fleet, NORTH)["offboarding"]["volumes_removed"]
     assert fleet.site().changed == 0
+
+
+def test_data_goes_at_once_when_that_is_asked_for(first: Run, fleet: Fleet) -> None:
+    named = ("-e", f"fleet_select={ACME}", "-e", "fleet_hold=0", "-e", "fleet_export=false")
+    made = exports(fleet)
+    run = fleet.play("offboard", *named)
+    assert run.status == 0, run.output
+    assert "no export: it was not wanted" in run.output
+    assert fleet.docker.volumes.list(filters={"name": f"{ACME}_data"}) == []
+    assert exports(fleet) == made
+    assert fleet.play("offboard", *named).changed == 0
 
 
 def test_the_simulator_was_used_as_openrouter_allows(first: Run, fleet: Fleet) -> None:

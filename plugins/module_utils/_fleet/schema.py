@@ -436,8 +436,7 @@ def clashes(clients: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
         wants: dict[str, tuple[str, ...]] = {}
         if client["domain"]:
             wants["domain"] = ("domain", client["domain"])
-        if client["volume"]:
-            wants["volume"] = ("volume", client["server"], client["volume"])
+        wants["volume"] = ("volume", client["server"], client["volume"] or f"{name}_data")
         if client["port"]:
             wants["port"] = ("port", client["server"], str(client["port"]))
         for field, claim in wants.items():
@@ -445,7 +444,7 @@ def clashes(clients: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
             if other != name:
                 problems.append(
                     Problem(
-                        f"{field} {client[field]} is also client {other}'s",
+                        f"{field} {claim[-1]} is also client {other}'s",
                         f"{client['file']}: {field}",
                         f"give {name} or {other} another {field}",
                     )

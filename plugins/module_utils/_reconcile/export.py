@@ -115,7 +115,8 @@ class Exporter:
         row = Row(before=view, after=view, more={"export": None})
         if volume is None:
             return row
-        if not client.volume and volume.project != client.name:
+        # One that was restored by hand is of no project.
+        if not client.volume and volume.project not in ("", client.name):
             raise FleetError("it is of another Compose project", f"volume {volume.name}", _GO_ON)
         row.changed = True
         row.after = {"instance": "exited" if mine else "absent", "archive": client.archive}

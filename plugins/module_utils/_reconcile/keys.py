@@ -185,7 +185,7 @@ class Keys:
         if left is not None:
             desired = replace(desired, limit=left.limit)
         if desired.suspended and not self._check:
-            self._suspend(desired, kept, others)
+            self._suspend(desired, kept, [*others, *self._elsewhere(record, live)])
             self._store.can_note(desired.client)
         orphans = self._orphans(desired, record, current, others)
         self._doubt(desired, record, current, others, orphans)

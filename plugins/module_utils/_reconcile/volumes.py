@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ansible_collections.mai.fleet.plugins.module_utils._api.docker import Docker, silent
+from ansible_collections.mai.fleet.plugins.module_utils._api.docker import Docker, Volume, silent
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, Unreachable
 from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
 
@@ -39,14 +39,17 @@ def reconcile(docker_host: str, clients: Iterable[Wanted], check: bool) -> dict[
         raise silent(docker_host, error) from error
     rows: dict[str, Row] = {}
     for client in clients:
-        found = sorted(
-            volume.name
-            for volume in volumes
-            if volume.name in client.named
-            or (volume.project == client.name and volume.name.startswith(f"{client.name}_"))
-        )
+        found = sorted(volume.name for volume in volumes if _is_of(client, volume))
         rows[client.name] = _one(docker, client, found, check)
     return rows
+
+
+def _is_of(client: Wanted, volume: Volume) -> bool:
+    if volume.name in client.named:
+        return True
+    # One that was restored by hand is of no project, and an instance would take it all the same.
+    restored = volume.name == f"{client.name}_data" and not volume.project
+    return restored or (volume.project == client.name and volume.name.startswith(f"{client.name}_"))
 
 
 def _one(docker: Docker, client: Wanted, found: list[str], check: bool) -> Row:

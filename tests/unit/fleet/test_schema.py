@@ -430,6 +430,9 @@ def test_clients_that_clash() -> None:
     assert port.what == "port 18000 is also client acme's"
     assert domain.client == port.client == ""
     assert clashes(clients()) == []
+    (volume,) = clashes({**clients(), "beta": read("beta", volume="acme_data")[0]})
+    assert volume.what == "volume acme_data is also client acme's"
+    assert volume.where.endswith(": volume")
     apart = clients(port=18000)
     apart["beta"]["server"] = "web2"
     assert clashes(apart) == []

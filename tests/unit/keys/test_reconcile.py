@@ -647,6 +647,17 @@ def test_a_client_leaves_no_key_behind_that_is_only_not_listed(bench: Bench) -> 
     assert not bench.one(desired(state="absent"))["changed"]
 
 
+def test_a_suspended_client_has_no_key_that_is_only_not_listed(bench: Bench) -> None:
+    bench.one(desired())
+    bench.one(desired(replace=True))
+    (former,) = bench.record("acme").former
+    workspace = bench.simulator.add_workspace("Elsewhere", "elsewhere")
+    keys = bench.simulator.engine.state.keys
+    keys[former.hash].workspace_id = workspace
+    bench.one(desired(state="suspended"))
+    assert all(key.disabled for key in keys.values())
+
+
 def test_another_key_of_the_client_is_an_error_and_left_alone(bench: Bench) -> None:
     bench.one(desired())
     stray = f"mai/{FLEET}/acme/g7/01234567"
