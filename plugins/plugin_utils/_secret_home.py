@@ -53,6 +53,7 @@ class Home:
         self._path = Path(config["state"]) / "secret-store"
         self._first_files = base(config) / _FIRST["directory"]
         self.configured = settings(config)
+        self._remembered = False
 
     def known(self) -> Whereabouts | None:
         """None when it was never written down: nothing was stored, or in the default store.
@@ -97,8 +98,12 @@ class Home:
     def remember(self) -> None:
         """Write down where the first secret goes, before it goes there.
 
+        Once is enough: what comes after a create has to be stored, whatever is wrong meanwhile.
+
         :raises FleetError: all of them were moved since this run began
         """
+        if self._remembered:
+            return
         known = self.known()
         if known is None:
             if not same_place(self.configured, _FIRST):
@@ -110,6 +115,7 @@ class Home:
                 str(self._path),
                 "run again: nothing was stored in the old place",
             )
+        self._remembered = True
 
     def save(self, whereabouts: Whereabouts) -> None:
         said = {"schema": _SCHEMA, **dataclasses.asdict(whereabouts)}

@@ -84,6 +84,7 @@ class Fleet:
             fleet=self.NAME,
             secrets="../secrets",
             state="../state",
+            exports="exports",
             journal="../journal",
             workspace_lasts=True,
             directory=str(self.home / "server"),

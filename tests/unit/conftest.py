@@ -39,6 +39,17 @@ sys.path.insert(0, str(COLLECTIONS_PATH))
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS_PATH)
 
 
+def _load_as_ansible_does() -> None:
+    """Whoever imports a collection before Ansible's loader is there keeps it from its plugins."""
+    # Not above: it reads that variable when it is imported.
+    from ansible.plugins.loader import init_plugin_loader
+
+    init_plugin_loader()
+
+
+_load_as_ansible_does()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Here and not in pyproject.toml, because ansible-test brings its own pytest settings.
     config.addinivalue_line("markers", "docker: needs a Docker daemon and permission to use it")

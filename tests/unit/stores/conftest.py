@@ -10,17 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible.plugins.loader import init_plugin_loader
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from standins.supply import Supply, supply
-
-
-@pytest.fixture(scope="session", autouse=True)
-def plugins_of_collections() -> None:
-    """As Ansible's programs have them."""
-    init_plugin_loader()
 
 
 @pytest.fixture
