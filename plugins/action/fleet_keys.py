@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import time
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import KeyName
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import select
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import (
     Lifetime,
@@ -24,7 +26,13 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import (
     reconcile,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.offboarding import needs_export
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record, now
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
+    Record,
+    Why,
+    now,
+    parse,
+    stamp,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.retirement import (
     Cap,
     Retirement,
@@ -152,10 +160,29 @@ class ActionModule(Stage):
                 mine = live.get(record.client, [])
                 spends = _spends(state["clients"][record.client], record)
                 found[record.client] = retirement.apply(record, cap, earlier, mine, spends)
+                self._tell(record)
             except FleetError as error:
                 found[record.client] = _failed(record.client, error)
         self.take(state, found)
         return self.result(state, found)
+
+    def _tell(self, before: Record) -> None:
+        """Say which keys were disabled, and for how long there is a way back."""
+        after = None if self.check else self._store.record(before.client)
+        if after is None:
+            return
+        grace = datetime.timedelta(seconds=float(self.option("grace", 0)))
+        for former in after.former:
+            known = before.former_key(former.hash)
+            if former.deleted or not former.since or (known and known.since):
+                continue
+            mark = KeyName.parse(former.name)
+            older = former.why is Why.REPLACED and mark and mark.generation < after.generation
+            back = "; until then fleet_undo=true goes back to it" if older else ""
+            self._display.display(
+                f"  {before.client}: the key {former.name} is disabled, and is deleted after "
+                f"{stamp(parse(former.since) + grace)}{back}"
+            )
 
     def _at_rest(
         self, api: OpenRouter, waiting: list[Record]

@@ -120,8 +120,11 @@ def test_keys_that_are_rotated(operator: Operator) -> None:
     assert len(operator.simulator.keys) > len(CLIENTS), "it was killed too early"
     operator.good(*AT_ONCE)
     assert_one_key_each(operator)
-    run = operator.run("mai.fleet.rotate", "-e", f"fleet_select={','.join(CLIENTS)}", *AT_ONCE)
+    run = operator.run("mai.fleet.rotate", "-e", f"fleet_select={','.join(CLIENTS)}")
     assert run.status == 0, run.output
+    key = next(key["name"] for key in operator.simulator.keys if key["disabled"])
+    assert run.says(f"the key {key} is disabled, and is deleted after", "fleet_undo=true goes back")
+    operator.good(*AT_ONCE)
     assert_one_key_each(operator)
     assert not {secret(operator, name) for name in CLIENTS} & set(old.values())
 
