@@ -15,6 +15,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.offboarding i
     is_due,
     needs_export,
     told,
+    unclaimed,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     Offboarding,
@@ -159,21 +160,12 @@ class ActionModule(Stage):
         own = self.fleet().get(record.client, {}).get("volume")
         wanted: dict[str, Any] = {"name": record.client, "named": [own] if own else []}
         if leaving and leaving.removed:
-            own = self._own(record.client, record.server, leaving.volumes)
+            own = unclaimed(leaving.volumes, record, self.fleet())
             wanted.update(named=own, volumes=own)
         # In check mode the instance may be there still, which uses them.
         there = self.check and not (leaving and leaving.removed)
         wanted["state"] = "absent" if step.volumes_removed and not there else "present"
         return wanted
-
-    def _own(self, name: str, server: str, volumes: list[str]) -> list[str]:
-        """Those that no other client's file claims by now: its data is nobody's to remove."""
-        claimed = {
-            client["volume"]
-            for other, client in self.fleet().items()
-            if other != name and client["server"] == server and client["state"] != "absent"
-        }
-        return [volume for volume in volumes if volume not in claimed]
 
     def _settle(self, record: Record, step: Offboarding, row: Row) -> Row:
         """Write down what was done."""
@@ -181,7 +173,7 @@ class ActionModule(Stage):
             return row
         before = record.offboarding or begun(record, self._at)
         found = before.volumes if before.removed else row["before"]["volumes"]
-        found = self._own(record.client, record.server, found)
+        found = unclaimed(found, record, self.fleet())
         after = dataclasses.replace(step, volumes=found)
         if not found:
             after = dataclasses.replace(

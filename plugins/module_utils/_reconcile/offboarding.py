@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     Offboarding,
@@ -60,3 +62,20 @@ def told(record: Record) -> list[str]:
 def begun(record: Record, at: datetime.datetime) -> Offboarding:
     """The client's departure as far as it is, from the beginning if nothing was written down."""
     return record.offboarding or Offboarding(stamp(at))
+
+
+def unclaimed(
+    volumes: list[str], record: Record, clients: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Those of a client's volumes that no other client's file names by now.
+
+    :param clients: the fleet's, by name
+    """
+    claimed = {
+        client["volume"]
+        for name, client in clients.items()
+        if name != record.client
+        and client["server"] == record.server
+        and client["state"] != "absent"
+    }
+    return [volume for volume in volumes if volume not in claimed]

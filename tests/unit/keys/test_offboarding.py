@@ -25,6 +25,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.offboarding i
     is_due,
     needs_export,
     told,
+    unclaimed,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     Offboarding,
@@ -148,3 +149,13 @@ def test_a_server_does_not_say_where_an_archive_goes(tmp_path: Path) -> None:
         "acme-20260101T000000Z.tar.gz",
     ]
     assert [path.name for path in exports.parent.iterdir()] == ["exports"]
+
+
+def test_a_volume_that_another_client_took_over_is_its() -> None:
+    record = Record("acme", "web1", "Acme GmbH", "mai_client_00000000")
+    beta = {"server": "web1", "state": "present", "volume": "acme_data"}
+    held = ["acme_data", "acme_more"]
+    assert unclaimed(held, record, {"beta": beta}) == ["acme_more"]
+    for other in ({"server": "web2"}, {"state": "absent"}, {"volume": None}):
+        assert unclaimed(held, record, {"beta": {**beta, **other}}) == held
+    assert unclaimed(held, record, {"acme": beta}) == held
