@@ -43,8 +43,11 @@ def _load_as_ansible_does() -> None:
     """Whoever imports a collection before Ansible's loader is there keeps it from its plugins."""
     # Not above: it reads that variable when it is imported.
     from ansible.plugins.loader import init_plugin_loader
+    from ansible.utils.collection_loader._collection_config import AnsibleCollectionConfig
 
-    init_plugin_loader()
+    # The tests of playbooks import this file once more.
+    if AnsibleCollectionConfig.collection_finder is None:
+        init_plugin_loader()
 
 
 _load_as_ansible_does()
