@@ -360,7 +360,7 @@ def _counts(database: sqlite3.Connection) -> dict[str, Any]:
 
 def _chats(archive: tarfile.TarFile, scratch: Path) -> int:
     """A file for each person who has chats, as Open WebUI imports them; how many there are."""
-    made = 0
+    made: set[str] = set()
     with contextlib.closing(sqlite3.connect(scratch / "clean.db")) as database:
         people = database.execute(
             'SELECT DISTINCT chat.user_id, coalesce("user".email, chat.user_id) '
@@ -369,10 +369,17 @@ def _chats(archive: tarfile.TarFile, scratch: Path) -> int:
         for person, email in people:
             file = scratch / "chats.json"
             _write_chats(database, person, file)
-            safe = re.sub(r"[^\w.@+-]", "_", email)
-            _add(archive, f"chats/{safe}.json", file)
-            made += 1
-    return made
+            safe = _safe(email)
+            # Two addresses may become one name, also on a disk that knows no capitals.
+            name = f"{safe}-{_safe(person)}" if safe.lower() in made else safe
+            _add(archive, f"chats/{name}.json", file)
+            made.add(name.lower())
+    return len(made)
+
+
+def _safe(text: str) -> str:
+    """As a part of a file's name."""
+    return re.sub(r"[^\w.@+-]", "_", text)
 
 
 def _write_chats(database: sqlite3.Connection, person: str, path: Path) -> None:
