@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -33,6 +31,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
     Why,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
+from ansible_collections.mai.fleet.plugins.plugin_utils._turns import turn
 
 #: Of what is remembered, as it is written.
 _SCHEMA = 1
@@ -65,26 +64,14 @@ class KeyFiles:
             self._directory.parent.mkdir(parents=True, exist_ok=True)
             for directory in (self._directory, self._memory):
                 directory.mkdir(mode=0o700, exist_ok=True)
-            handle = os.open(self._memory, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise FleetError(
                 f"the directory cannot be made: {error.strerror}",
                 str(self._memory),
                 "mend the owner or the mode of what is above it",
             ) from error
-        deadline = time.monotonic() + patience
-        try:
-            while not _locked(handle):
-                if time.monotonic() > deadline:
-                    raise FleetError(
-                        f"another run has been making keys for {patience:.0f} s",
-                        str(self._directory),
-                        "wait until it has ended, then run again",
-                    )
-                time.sleep(0.5)
+        with turn(self._memory, str(self._directory), patience):
             yield
-        finally:
-            os.close(handle)
 
     # What is remembered, in clear
 
@@ -227,11 +214,3 @@ def _remove(path: Path) -> None:
         raise FleetError(
             f"cannot be removed: {error.strerror}", str(path), "mend the mode of its directory"
         ) from error
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._secret_home import Home
 from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.files import verify_writable
 from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.opening import open_store
 from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.vault_files import Cipher
+from ansible_collections.mai.fleet.plugins.plugin_utils._turns import turn
 from ansible_collections.mai.fleet.plugins.plugin_utils._workspace import refuse_fleeting
 from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import shown
 
@@ -131,20 +130,8 @@ class Store:
         :raises FleetError: it did not
         """
         self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        deadline = time.monotonic() + patience
-        handle = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            while not _locked(handle):
-                if time.monotonic() > deadline:
-                    raise FleetError(
-                        f"another run has been making keys for {patience:.0f} s",
-                        str(self._state),
-                        "wait until it has ended, then run again",
-                    )
-                time.sleep(0.5)
+        with turn(self._state, str(self._state), patience):
             yield
-        finally:
-            os.close(handle)
 
     # Secrets, wherever fleet.yml says that they are kept
 
@@ -214,11 +201,3 @@ class Store:
             raise FleetError(
                 f"cannot be written: {error.strerror}", path, "make room, or mend the mode"
             ) from error
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
