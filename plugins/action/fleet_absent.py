@@ -14,6 +14,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._atomic import write_ato
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import did_you_mean
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import SCHEMA
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import words_of
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import refuse
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
@@ -28,11 +29,8 @@ class ActionModule(Stage):
 
     def stage(self) -> dict[str, Any]:
         refuse(self.config, self._vars["fleet_errors"])
-        given = self.option("select") or ""
-        words = (
-            re.split(r"[,\s]+", given) if isinstance(given, str) else [str(one) for one in given]
-        )
-        names = sorted({word.removeprefix("client_") for word in words if word})
+        words = words_of(self.option("select") or "")
+        names = sorted({word.removeprefix("client_") for word in words})
         if not names:
             raise FleetError(
                 "this run says of nobody that it is about them",

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Guardrail
@@ -19,6 +18,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
     guardrail_client,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import clashes, resolve
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import words_of
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.adoption import (
     Account,
     Kind,
@@ -96,9 +96,7 @@ class ActionModule(Stage):
         return [error for error in self._vars["fleet_errors"] if error["client"]]
 
     def _wanted(self, one: Match) -> bool:
-        words = self.option("select") or ""
-        names = re.split(r"[,\s]+", words) if isinstance(words, str) else list(words)
-        named = [name for name in names if name]
+        named = words_of(self.option("select") or "")
         return not named or one.client in named or one.container in named
 
     def _secrets(self, mine: list[Match], found: dict[str, Row]) -> dict[str, Any]:

@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
-from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import select
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import select, words_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._journal import Line
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage
 
@@ -46,7 +45,7 @@ class ActionModule(Stage):
         fleet = self.fleet()
         broken = {error["client"] for error in self._vars["fleet_errors"]} - {""}
         known = {*fleet, *broken, *self._store.journal.clients(), *self._store.records()}
-        words = [word for word in re.split(r"[,\s]+", str(self.option("select") or "")) if word]
+        words = words_of(self.option("select") or "")
         if not words:
             return known
         gone = known - set(fleet)

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import did_you_mean
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.selection import words_of
 from ansible_collections.mai.fleet.plugins.plugin_utils._locks import OPENROUTER, LockStage, said
 from ansible_collections.mai.fleet.plugins.plugin_utils._owner import alive, this_run
 from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import shown
@@ -54,9 +54,7 @@ class ActionModule(LockStage):
 
     def _wanted(self) -> set[str]:
         """:raises FleetError: something is named that cannot have a lock here"""
-        words = self.option("break") or ""
-        names = re.split(r"[,\s]+", words) if isinstance(words, str) else list(words)
-        wanted = set(filter(None, names))
+        wanted = set(words_of(self.option("break") or ""))
         known = [OPENROUTER, *self._vars["ansible_play_hosts_all"]]
         unknown = sorted(wanted - set(known))
         if unknown:
