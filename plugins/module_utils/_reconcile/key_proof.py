@@ -12,9 +12,8 @@ from __future__ import annotations
 import datetime
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import (
@@ -25,6 +24,9 @@ from ansible_collections.mai.fleet.plugins.module_utils._errors import (
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import slug
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import usd
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import read_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: The least that every provider takes.
 MAX_TOKENS = 16
@@ -49,6 +51,14 @@ _NO_PROOF = {
 #: Reasons of a refusal as :func:`refusal` quotes them, and the one that is the allowlist's.
 _REASONS = re.compile(r"\[[^\]]+\]")
 _BY_ALLOWLIST = re.compile(r"(?<![\w-])model-[a-z-]+-by-guardrail")
+
+
+class Clock(Protocol):
+    """What of the module ``time`` is used here. Seconds."""
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, secs: float, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ def prove(
     *,
     patience: float,
     fence: bool,
-    sleep: Callable[[float], None] = time.sleep,
+    clock: Clock = time,
 ) -> Proof:
     """All gates of one client's key.
 
@@ -95,16 +105,16 @@ def prove(
     :param fence: whether to make the call that has to be refused
     """
     look = _suspended if sold.suspended else _free
-    deadline = time.monotonic() + patience
+    deadline = clock.monotonic() + patience
     while True:
         proof = look(api, sold)
         good = all(gate["passed"] for gate in proof.gates)
-        if good or time.monotonic() >= deadline:
+        if good or clock.monotonic() >= deadline:
             break
-        sleep(_PAUSE)
+        clock.sleep(_PAUSE)
     # Without an allowlist that holds, a call that should be refused could cost money.
     if good and fence and sold.fence_model and not sold.suspended and not proof.exhausted:
-        gate = _fence(api, sold.fence_model, lambda: sleep(min(patience, _SECOND_CALL)))
+        gate = _fence(api, sold.fence_model, lambda: clock.sleep(min(patience, _SECOND_CALL)))
         return Proof([*proof.gates, gate])
     return proof
 
@@ -125,24 +135,24 @@ class Purse:
         former: list[str],
         *,
         patience: float,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Clock = time,
     ) -> None:
         """:raises FleetError: OpenRouter does not say what was spent until now"""
         self._api = api
         self._hash = key_hash
         self._patience = patience
-        self._sleep = sleep
+        self._clock = clock
         self._before = {known: self._spent(known) for known in (key_hash, *former)}
 
     def gate(self) -> dict[str, Any]:
         """The gate, once the chat was answered. What is spent may be counted a little later."""
         expected = "the chat is paid for with the new key"
-        deadline = time.monotonic() + self._patience
+        deadline = self._clock.monotonic() + self._patience
         try:
             while not self._grew(self._hash):
-                if time.monotonic() >= deadline:
+                if self._clock.monotonic() >= deadline:
                     return _gate("spend", expected, self._elsewhere(), _UNPAID)
-                self._sleep(_PAUSE)
+                self._clock.sleep(_PAUSE)
         except FleetError as error:
             return _gate("spend", expected, str(error), error.todo or "run again")
         return _gate("spend", expected, expected)

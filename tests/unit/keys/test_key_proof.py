@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,15 +34,21 @@ REFUSED = f"{FLASH} is refused by the guardrail"
 
 
 class Clock:
-    """Sleeps by advancing the simulator's clock, and remembers how long."""
+    """Time passes when somebody sleeps, and then for the simulator too.
+
+    :ivar slept: seconds, of each time
+    """
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
         self.slept: list[float] = []
 
-    def __call__(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self._simulator.advance(seconds=seconds)
+    def monotonic(self) -> float:
+        return sum(self.slept)
+
+    def sleep(self, secs: float) -> None:
+        self.slept.append(secs)
+        self._simulator.advance(seconds=secs)
 
 
 @pytest.fixture
@@ -82,7 +87,7 @@ def proven(
     fence: bool = True,
     patience: float = 0,
     key: str | None = None,
-    sleep: Callable[[float], None] | None = None,
+    clock: Clock | None = None,
     **changes: Any,
 ) -> Proof:
     """What the gates say of acme's own key, or of another one."""
@@ -91,7 +96,7 @@ def proven(
         dataclasses.replace(sold, **changes),
         patience=patience,
         fence=fence,
-        sleep=sleep or Clock(bench.simulator),
+        clock=clock or Clock(bench.simulator),
     )
 
 
@@ -112,7 +117,7 @@ def test_all_gates_pass(client: Bench, sold: Sold) -> None:
 
 def test_the_free_gates_cost_two_requests_and_no_money(client: Bench, sold: Sold) -> None:
     clock = Clock(client.simulator)
-    proof = proven(client, sold, fence=False, patience=30, sleep=clock)
+    proof = proven(client, sold, fence=False, patience=30, clock=clock)
     assert list(gates(proof)) == ["key", "cap", "allowlist"]
     assert [row.path for row in client.simulator.requests] == ["/key", "/models/user"]
     assert client.simulator.state["total_usage"] == 0
@@ -379,7 +384,7 @@ def test_a_refusal_inside_a_200_is_a_refusal(client: Bench, sold: Sold) -> None:
 def test_a_model_that_answers_is_tried_once_more_and_no_oftener(client: Bench, sold: Sold) -> None:
     """As if the fence held for the list and not for chats."""
     clock = Clock(client.simulator)
-    gate = failed(proven(client, sold, fence_model=MINI, patience=30, sleep=clock))
+    gate = failed(proven(client, sold, fence_model=MINI, patience=30, clock=clock))
     assert (gate["gate"], gate["seen"]) == ("fence", f"{MINI} answered")
     assert "any model can be used" in gate["todo"]
     assert client.simulator.count("POST", "/chat/completions") == 2
@@ -417,7 +422,7 @@ def test_a_fence_that_takes_a_while(bench: Bench, sold: Sold) -> None:
     delayed(bench)
     bench.one(desired())
     clock = Clock(bench.simulator)
-    proof = proven(bench, sold, patience=30, sleep=clock)
+    proof = proven(bench, sold, patience=30, clock=clock)
     assert all(gate["passed"] for gate in proof.gates)
     assert len(proof.gates) == 4
     assert clock.slept == [1.0] * 3
@@ -440,12 +445,20 @@ def test_suspending_and_resuming_take_a_while(client: Bench, sold: Sold, suspend
 
 
 def test_patience_ends(bench: Bench, sold: Sold) -> None:
-    """By the real clock."""
     bench.simulator.configure(enforcement_delay=3600)
     bench.one(desired())
-    proof = prove(bench.api(bench.secret()), sold, patience=0.95, fence=True)
+    clock = Clock(bench.simulator)
+    proof = proven(bench, sold, patience=2.5, clock=clock)
     assert failed(proof)["gate"] == "allowlist"
-    assert bench.simulator.count("GET", "/models/user") == 2
+    assert clock.slept == [1.0] * 3
+    assert bench.simulator.count("GET", "/models/user") == 4
+
+
+def test_patience_ends_by_the_real_clock_too(bench: Bench, sold: Sold) -> None:
+    bench.simulator.configure(enforcement_delay=3600)
+    bench.one(desired())
+    proof = prove(bench.api(bench.secret()), sold, patience=0.01, fence=True)
+    assert failed(proof)["gate"] == "allowlist"
 
 
 # --- suspended ------------------------------------------------------------------------------------
@@ -529,15 +542,21 @@ def test_an_instance_that_goes_on_with_the_old_key(rotated: Rotated) -> None:
 
 def test_a_chat_that_nobody_paid_for(rotated: Rotated) -> None:
     clock = Clock(rotated.bench.simulator)
-    gate = rotated.purse(patience=0.02, sleep=clock).gate()
+    gate = rotated.purse(patience=3, clock=clock).gate()
     assert not gate["passed"]
-    assert gate["seen"] == "nothing was spent with the new key within 0 s"
-    assert clock.slept
+    assert gate["seen"] == "nothing was spent with the new key within 3 s"
+    assert clock.slept == [1.0] * 3
 
 
 def test_what_is_spent_is_counted_a_little_later(rotated: Rotated) -> None:
-    purse = rotated.purse(patience=30, sleep=lambda _seconds: rotated.chat(rotated.new))
-    assert purse.gate()["passed"]
+    class Late(Clock):
+        def sleep(self, secs: float) -> None:
+            super().sleep(secs)
+            rotated.chat(rotated.new)
+
+    clock = Late(rotated.bench.simulator)
+    assert rotated.purse(patience=30, clock=clock).gate()["passed"]
+    assert clock.slept == [1.0]
 
 
 def test_an_openrouter_that_does_not_say_what_was_spent(rotated: Rotated) -> None:
