@@ -365,7 +365,7 @@ def test_a_run_that_is_killed_between_any_two_steps(tasks: Tasks, context: Any, 
             arguments = (tasks.simulator.url, tasks.simulator.management_key, str(tasks.folder))
             process = context.Process(target=child, args=(*arguments, flow, step, after))
             process.start()
-            process.join(30)
+            process.join(120)
             assert process.exitcode in (0, -signal.SIGKILL)
             ended = process.exitcode == 0
             where = f"{flow}, step {step}, {after=}"

@@ -158,7 +158,7 @@ def test_a_create_is_repeated_when_the_connection_never_stood(simulator: Simulat
     opening = threading.Timer(0.1, late.start)
     opening.start()
     try:
-        http = Controller(f"http://127.0.0.1:{port}/api/v1", simulator.management_key, backoff=0.05)
+        http = Controller(f"http://127.0.0.1:{port}/api/v1", simulator.management_key, backoff=0.2)
         assert http.post("/keys", {"name": "a"})["key"]
         assert len(late.keys) == 1
     finally:
@@ -174,7 +174,7 @@ def test_retry_after_is_honoured(simulator: Simulator, http: Controller, method:
         http.get("/keys")
     else:
         http.post("/keys", {"name": "a"})
-    assert 1 <= time.monotonic() - started < 10
+    assert time.monotonic() - started >= 1
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -182,10 +182,8 @@ def test_a_429_that_does_not_end_ends_here(
     simulator: Simulator, http: Controller, method: str
 ) -> None:
     simulator.fault(path="/keys", status=429, times=0)
-    started = time.monotonic()
     with pytest.raises(RateLimited, match="Rate limit exceeded") as raised:
         http.get("/keys") if method == "GET" else http.post("/keys", {"name": "a"})
-    assert time.monotonic() - started < 20
     assert len(simulator.requests) == 6
     assert raised.value.where == f"{method} {simulator.url}/keys"
 
@@ -193,22 +191,18 @@ def test_a_429_that_does_not_end_ends_here(
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_nobody_waits_an_hour(simulator: Simulator, http: Controller, method: str) -> None:
     simulator.fault(path="/keys", status=429, times=0, retry_after=3600)
-    started = time.monotonic()
     with pytest.raises(RateLimited, match="asks for a pause of 3600 s"):
         http.get("/keys") if method == "GET" else http.post("/keys", {"name": "a"})
-    assert time.monotonic() - started < 20
     assert len(simulator.requests) == 1
 
 
-def test_the_waits_double() -> None:
-    """By the clock of a port where nobody listens: 0, 2, 4, 8 and 16 times the backoff."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    http = Controller(f"http://127.0.0.1:{port}", backoff=0.01)
+def test_the_waits_double(closed_port: int) -> None:
+    """Where nobody listens: 0, 2, 4, 8 and 16 times the backoff."""
+    http = Controller(f"http://127.0.0.1:{closed_port}", backoff=0.01)
     started = time.monotonic()
     with pytest.raises(Unreachable, match="refused") as raised:
         http.get("/keys")
-    assert 0.3 <= time.monotonic() - started < 10
+    assert time.monotonic() - started >= 0.3
     assert "network" in raised.value.todo
 
 
@@ -217,7 +211,8 @@ def test_a_slow_answer_is_given_up(simulator: Simulator) -> None:
     http = Controller(simulator.url, simulator.management_key, timeout=0.2)
     with pytest.raises(Unreachable, match="timed out"):
         http.post("/keys", {"name": "a"})
-    time.sleep(1)
+    while not simulator.keys:
+        time.sleep(0.05)
     assert len(simulator.keys) == 1
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import http.server
 import io
 import json
-import socket
 import socketserver
 import threading
 import time
@@ -110,15 +109,12 @@ def test_names_a_cut_connection(base: str) -> None:
     assert error.value.what == "the connection was closed without an answer"
 
 
-def test_names_a_refused_connection() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_names_a_refused_connection(closed_port: int) -> None:
     with pytest.raises(Unreachable) as error:
-        Loopback(f"http://127.0.0.1:{port}/").request("GET", "/ready")
+        Loopback(f"http://127.0.0.1:{closed_port}/").request("GET", "/ready")
     assert error.value.failure() == {
         "what": "Connection refused",
-        "where": f"GET http://127.0.0.1:{port}/ready",
+        "where": f"GET http://127.0.0.1:{closed_port}/ready",
         "todo": "",
     }
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,6 @@ SECRETS = {
     "admin_password": "the-admin-password",
     "service_token": "the-service-token",
 }
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _settings(port: int, docker: Path) -> dict[str, Any]:
@@ -64,9 +56,9 @@ def _proof(port: int, docker: Path) -> dict[str, Any]:
 
 
 def test_check_mode_says_what_an_instance_would_get_that_does_not_exist_yet(
-    run_module: Any, free_port: int, tmp_path: Path
+    run_module: Any, closed_port: int, tmp_path: Path
 ) -> None:
-    result = run_module("instance_settings", _settings(free_port, tmp_path), check=True)
+    result = run_module("instance_settings", _settings(closed_port, tmp_path), check=True)
     row = result["clients"]["acme"]
     assert (row["changed"], row["failed"]) == (True, False)
     assert set(row["before"].values()) == {None}
@@ -78,21 +70,21 @@ def test_check_mode_says_what_an_instance_would_get_that_does_not_exist_yet(
 
 
 def test_an_instance_that_is_down_fails_for_its_client_only(
-    run_module: Any, free_port: int, tmp_path: Path
+    run_module: Any, closed_port: int, tmp_path: Path
 ) -> None:
-    result = run_module("instance_settings", _settings(free_port, tmp_path))
+    result = run_module("instance_settings", _settings(closed_port, tmp_path))
     row = result["clients"]["acme"]
     assert "failed" not in result
     assert (row["changed"], row["failed"]) == (False, True)
     assert row["failure"]["what"] == "Connection refused"
-    assert f":{free_port}/" in row["failure"]["where"]
+    assert f":{closed_port}/" in row["failure"]["where"]
     assert "docker compose -p acme logs" in row["failure"]["todo"]
 
 
 def test_gates_behind_one_that_is_shut_are_not_looked_at(
-    run_module: Any, free_port: int, tmp_path: Path
+    run_module: Any, closed_port: int, tmp_path: Path
 ) -> None:
-    row = run_module("instance_proof", _proof(free_port, tmp_path))["clients"]["acme"]
+    row = run_module("instance_proof", _proof(closed_port, tmp_path))["clients"]["acme"]
     assert [(gate["gate"], gate["state"]) for gate in row["gates"]] == [
         ("ready", "failed"),
         ("version", "unchecked"),
@@ -124,8 +116,8 @@ def test_every_gate_that_fails_says_what_to_do(
     assert all(gate["todo"] for gate in failed)
 
 
-def test_check_mode_leaves_out_the_chat(run_module: Any, free_port: int, tmp_path: Path) -> None:
-    row = run_module("instance_proof", _proof(free_port, tmp_path), check=True)["clients"]["acme"]
+def test_check_mode_leaves_out_the_chat(run_module: Any, closed_port: int, tmp_path: Path) -> None:
+    row = run_module("instance_proof", _proof(closed_port, tmp_path), check=True)["clients"]["acme"]
     assert "chat" not in [gate["gate"] for gate in row["gates"]]
 
 
@@ -144,10 +136,10 @@ def test_no_secret_is_in_any_result(
 
 @pytest.mark.parametrize("module", ["instance_settings", "instance_proof"])
 def test_secrets_that_are_not_json_fail_without_being_quoted(
-    run_module: Any, free_port: int, tmp_path: Path, module: str
+    run_module: Any, closed_port: int, tmp_path: Path, module: str
 ) -> None:
     options = {"instance_settings": _settings, "instance_proof": _proof}[module]
-    result = run_module(module, {**options(free_port, tmp_path), "secrets": "sk-or-v1-oops"})
+    result = run_module(module, {**options(closed_port, tmp_path), "secrets": "sk-or-v1-oops"})
     assert result["failed"]
     assert result["failure"]["where"] == "option secrets"
     assert "oops" not in json.dumps(result)
