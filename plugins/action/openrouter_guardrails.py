@@ -17,6 +17,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.named_guardra
     Wanted,
 )
 from ansible_collections.mai.fleet.plugins.plugin_utils._account import (
+    WORKSPACE,
     AccountAction,
     Options,
     amount,
@@ -47,6 +48,7 @@ class ActionModule(AccountAction):
             "options": _GUARDRAIL,
         },
         "force": {"type": "bool", "default": False},
+        **WORKSPACE,
     }
 
     def work(self, options: Options) -> dict[str, Any]:

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ansible_collections.mai.fleet.plugins.plugin_utils._account import AccountAction, Options
+from ansible_collections.mai.fleet.plugins.plugin_utils._account import (
+    WORKSPACE,
+    AccountAction,
+    Options,
+)
 
 
 class ActionModule(AccountAction):
-    SPEC: ClassVar = {"names": {"type": "list", "elements": "str"}}
+    SPEC: ClassVar = {"names": {"type": "list", "elements": "str"}, **WORKSPACE}
 
     def work(self, options: Options) -> dict[str, Any]:
         api = self.openrouter(options)

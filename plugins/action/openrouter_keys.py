@@ -19,6 +19,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.named_keys im
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import now
 from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
 from ansible_collections.mai.fleet.plugins.plugin_utils._account import (
+    WORKSPACE,
     AccountAction,
     Options,
     amount,
@@ -57,6 +58,7 @@ class ActionModule(AccountAction):
         "secrets_directory": {"type": "path"},
         "encrypt": {"type": "bool", "default": True},
         "grace": {"type": "float", "default": 86400.0},
+        **WORKSPACE,
     }
 
     def work(self, options: Options) -> dict[str, Any]:

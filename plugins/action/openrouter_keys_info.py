@@ -8,14 +8,18 @@ from typing import Any, ClassVar
 
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.named_keys import Account
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint_of
-from ansible_collections.mai.fleet.plugins.plugin_utils._account import AccountAction, Options
+from ansible_collections.mai.fleet.plugins.plugin_utils._account import (
+    WORKSPACE,
+    AccountAction,
+    Options,
+)
 
 #: A part of the secret, which nobody needs.
 _HIDDEN = ("label",)
 
 
 class ActionModule(AccountAction):
-    SPEC: ClassVar = {"names": {"type": "list", "elements": "str"}}
+    SPEC: ClassVar = {"names": {"type": "list", "elements": "str"}, **WORKSPACE}
 
     def work(self, options: Options) -> dict[str, Any]:
         account = Account.read(self.openrouter(options))

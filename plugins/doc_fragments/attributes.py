@@ -4,7 +4,7 @@
 """What the modules and actions of the collection promise, worded once.
 
 A module extends the standard fragment, then ``full`` or ``read_only`` (or states the support
-itself, with the reason), then ``server``, ``controller`` or ``account``.
+itself, with the reason), then ``server``, ``controller``, ``account`` or ``workspace``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ attributes:
     description: In check mode, finds out and reports what would change, and changes nothing.
   diff_mode:
     description: >-
-      In diff mode, shows for every client what is there and what is wanted instead.
+      In diff mode, shows for each thing that it deals with what is there and what is wanted
+      instead.
       A secret is shown as its fingerprint.
   idempotent:
     description: >-
@@ -103,6 +104,29 @@ attributes:
     support: full
     membership:
       - mai.fleet.openrouter
+  async:
+    description: Can be used with C(async).
+    support: none
+  platform:
+    description: The systems that it runs on.
+    support: full
+    platforms: posix
+"""
+
+    WORKSPACE = r"""
+options: {}
+attributes:
+  action:
+    description: The work is done on the controller, whichever host the task is for.
+    support: full
+  action_group:
+    description: >-
+      Use C(group/mai.fleet.openrouter) in C(module_defaults) to set defaults for this action, and
+      C(group/mai.fleet.openrouter_workspace) for its workspace.
+    support: full
+    membership:
+      - mai.fleet.openrouter
+      - mai.fleet.openrouter_workspace
   async:
     description: Can be used with C(async).
     support: none

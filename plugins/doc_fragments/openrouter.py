@@ -32,5 +32,17 @@ notes:
   - >-
     Requests that fail in passing are repeated, with the pause that OpenRouter asks for. One that
     creates something is repeated only when it was certainly not acted upon.
-  - It deals with the default workspace of the account.
+  - In a play with several hosts, the same is done for each of them. Use C(run_once).
+"""
+
+    WORKSPACE = r"""
+options:
+  workspace:
+    description:
+      - The workspace that it deals with, by its slug, its id or its name. Others are left alone.
+      - Without it, that is the account's default workspace.
+      - >-
+        To set it for all modules that have it, use C(group/mai.fleet.openrouter_workspace) in
+        C(module_defaults), and not C(group/mai.fleet.openrouter): the others would refuse it.
+    type: str
 """

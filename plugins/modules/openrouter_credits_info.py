@@ -10,7 +10,7 @@ short_description: Show what an account at OpenRouter has left
 version_added: 0.1.0
 author: mai.fleet contributors (@mai-fleet)
 description:
-  - Shows what was bought and what was used, in USD.
+  - Shows what was bought and what was used, in USD, by all workspaces together.
 extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.read_only
@@ -31,15 +31,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 total_credits:
-  description: What was ever bought.
+  description: What was ever bought, in USD.
   returned: always
   type: float
 total_usage:
-  description: What was ever used.
+  description: What was ever used, in USD.
   returned: always
   type: float
 remaining:
-  description: The difference.
+  description: The difference, in USD.
   returned: always
   type: float
 """

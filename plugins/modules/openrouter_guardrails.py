@@ -93,8 +93,9 @@ options:
 extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.full
-  - mai.fleet.attributes.account
+  - mai.fleet.attributes.workspace
   - mai.fleet.openrouter
+  - mai.fleet.openrouter.workspace
 seealso:
   - module: mai.fleet.openrouter_keys
   - module: mai.fleet.openrouter_guardrails_info
@@ -113,6 +114,21 @@ EXAMPLES = r"""
       - name: no training
         enable_free_model_training: false
         enable_paid_model_training: false
+
+- name: A guardrail of another workspace
+  mai.fleet.openrouter_guardrails:
+    workspace: production
+    guardrails:
+      - name: europe
+        allowed_providers: [mistral]
+
+- name: Delete it, also if keys have it
+  mai.fleet.openrouter_guardrails:
+    workspace: production
+    force: true
+    guardrails:
+      - name: europe
+        state: absent
 
 - name: Take the budget away
   mai.fleet.openrouter_guardrails:

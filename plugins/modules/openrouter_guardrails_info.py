@@ -10,7 +10,7 @@ short_description: List guardrails at OpenRouter
 version_added: 0.1.0
 author: mai.fleet contributors (@mai-fleet)
 description:
-  - Lists the guardrails of the account's default workspace, with the keys that have them.
+  - Lists the guardrails of a workspace, with the keys that have them.
 options:
   names:
     description: Only guardrails with these names.
@@ -19,8 +19,9 @@ options:
 extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.read_only
-  - mai.fleet.attributes.account
+  - mai.fleet.attributes.workspace
   - mai.fleet.openrouter
+  - mai.fleet.openrouter.workspace
 """
 
 EXAMPLES = r"""
@@ -55,7 +56,10 @@ guardrails:
       description: What each key may spend, in USD. Null for no budget.
       type: float
     reset_interval:
-      description: When the budget is full again.
+      description: When the budget is full again, which is V(daily), V(weekly) or V(monthly). Null for no budget.
+      type: str
+    workspace_id:
+      description: The id of the guardrail's workspace. Null for one that is older than workspaces.
       type: str
     key_hashes:
       description: The keys that have it, by their hashes.

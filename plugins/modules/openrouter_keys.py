@@ -78,6 +78,7 @@ options:
       - >-
         Its folder C(.openrouter) holds what is remembered of unfinished work, and secrets of replaced keys until those
         are deleted. Keep it with the rest.
+      - Each workspace needs a directory of its own.
       - Without it, keys can be changed and deleted, and none can be made.
     type: path
   encrypt:
@@ -107,8 +108,9 @@ attributes:
         O(keys[].max_age_days) says otherwise.
 extends_documentation_fragment:
   - mai.fleet.attributes
-  - mai.fleet.attributes.account
+  - mai.fleet.attributes.workspace
   - mai.fleet.openrouter
+  - mai.fleet.openrouter.workspace
 seealso:
   - module: mai.fleet.openrouter_guardrails
   - module: mai.fleet.openrouter_keys_info
@@ -144,6 +146,15 @@ EXAMPLES = r"""
       - name: website
         state: rotated
         max_age_days: 90
+
+- name: A key in another workspace, whose secrets are apart
+  mai.fleet.openrouter_keys:
+    workspace: production
+    secrets_directory: "{{ playbook_dir }}/openrouter-production"
+    keys:
+      - name: website
+        limit: 200
+        limit_reset: monthly
 
 - name: A key that nobody needs any more
   mai.fleet.openrouter_keys:

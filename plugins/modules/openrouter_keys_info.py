@@ -10,7 +10,7 @@ short_description: List keys at OpenRouter
 version_added: 0.1.0
 author: mai.fleet contributors (@mai-fleet)
 description:
-  - Lists all keys of the account's default workspace, also disabled and expired ones. No secret is among it.
+  - Lists all keys of a workspace, also disabled and expired ones. No secret is among it.
 options:
   names:
     description: Only keys with these names.
@@ -19,14 +19,20 @@ options:
 extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.read_only
-  - mai.fleet.attributes.account
+  - mai.fleet.attributes.workspace
   - mai.fleet.openrouter
+  - mai.fleet.openrouter.workspace
 """
 
 EXAMPLES = r"""
 - name: Look at all keys
   mai.fleet.openrouter_keys_info:
   register: account
+
+- name: Look at those of another workspace
+  mai.fleet.openrouter_keys_info:
+    workspace: production
+  register: production
 
 - name: Name those without a fence
   ansible.builtin.debug:
@@ -60,11 +66,23 @@ api_keys:
       description: When the limit is full again. Null for never.
       type: str
     limit_remaining:
-      description: What is left of the limit.
+      description: What is left of the limit, in USD. Null for no limit.
       type: float
     usage:
       description: What the key spent in all its life, in USD.
       type: float
+    usage_daily:
+      description: What it spent today, in USD. Days and all else are UTC.
+      type: float
+    usage_weekly:
+      description: What it spent since Monday, in USD.
+      type: float
+    usage_monthly:
+      description: What it spent this month, in USD.
+      type: float
+    workspace_id:
+      description: The id of the key's workspace.
+      type: str
     created_at:
       description: When the key was made.
       type: str
@@ -75,6 +93,6 @@ api_keys:
       description: When it was used last. Null for never.
       type: str
     guardrail:
-      description: The name of the key's guardrail. Null for none.
+      description: The name of the key's guardrail, or its id if the workspace has no such one. Null for none.
       type: str
 """

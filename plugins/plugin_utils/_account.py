@@ -12,6 +12,7 @@ from ansible.module_utils.common.parameters import env_fallback
 from ansible.plugins.action import ActionBase
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError, FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import nearest
 from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
 
 Options = dict[str, Any]
@@ -32,6 +33,9 @@ CONNECTION: dict[str, dict[str, Any]] = {
     },
     "timeout": {"type": "float", "default": 30.0},
 }
+
+#: The option of those that deal with one workspace, as the fragment ``openrouter.workspace`` does.
+WORKSPACE: dict[str, dict[str, Any]] = {"workspace": {"type": "str"}}
 
 #: What to do about answers that concern the whole account.
 _TODO = {
@@ -78,9 +82,9 @@ class AccountAction(ActionBase):
         return bool(self._task.check_mode)
 
     def openrouter(self, options: Options) -> OpenRouter:
-        """OpenRouter with the management key.
+        """OpenRouter with the management key, in the workspace that the task is about.
 
-        :raises FleetError: there is none
+        :raises FleetError: there is no key, or no such workspace
         """
         if not options["management_key"]:
             raise FleetError(
@@ -88,13 +92,40 @@ class AccountAction(ActionBase):
                 f"the option management_key, or the environment variable {_KEY}",
                 "make one at https://openrouter.ai/settings/management-keys",
             )
-        return self.asked_with(options, options["management_key"])
+        api = self.asked_with(options, options["management_key"])
+        wanted = options.get("workspace")
+        return api if wanted is None else api.inside(_workspace(api, str(wanted)))
 
     def asked_with(self, options: Options, key: str | None) -> OpenRouter:
         """OpenRouter with any key, or without one."""
         url = str(options["api_url"]).rstrip("/")
         bearer = None if key is None else str(key)
         return OpenRouter(Controller(url, bearer, timeout=float(options["timeout"])))
+
+
+def _workspace(api: OpenRouter, wanted: str) -> str:
+    """The id of a workspace that is named by its slug, id or name.
+
+    :raises FleetError: there is none, or which of them is meant cannot be told
+    """
+    rows = api.workspaces()
+    names = ("slug", "id", "name")
+    found = [row for row in rows if wanted in [row[field] for field in names]]
+    if len(found) == 1:
+        return str(found[0]["id"])
+    where = "the option workspace"
+    if found:
+        ids = ", ".join(f"{row['id']} ({row['slug']})" for row in found)
+        raise FleetError(
+            f"several workspaces are called {wanted}: {ids}", where, "name one by its id"
+        )
+    near = nearest(wanted, {row[field] for row in rows for field in ("slug", "name")})
+    slugs = ", ".join(sorted(row["slug"] for row in rows))
+    raise FleetError(
+        f"the account has no workspace {wanted or 'without a name'}",
+        where,
+        f"did you mean {near[0]}?" if near else f"there are: {slugs}",
+    )
 
 
 def explain(error: FleetError) -> None:

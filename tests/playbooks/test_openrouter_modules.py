@@ -60,6 +60,21 @@ def test_the_documented_playbook(home: Operator) -> None:
     assert home.written() == []
 
 
+def test_a_workspace_for_all_modules_that_have_one(home: Operator) -> None:
+    """The documented defaults, in the documented playbook."""
+    text = (REPOSITORY / "docs" / "openrouter-modules.md").read_text(encoding="utf-8")
+    _before, block = text.split("    module_defaults:\n", 2)[1:]
+    defaults = yaml.safe_load(textwrap.dedent(block.split("\n\n", 1)[0]))
+    (documented,) = yaml.safe_load((home.desk / "keys.yml").read_text("utf-8"))
+    home.write("keys.yml", [{**documented, "module_defaults": defaults}])
+    other = home.simulator.add_workspace("Production", "production")
+    play(home, "--check")
+    play(home)
+    things = [*home.simulator.keys, *home.simulator.guardrails]
+    assert {row["workspace_id"] for row in things} == {other} and len(things) == 3
+    assert play(home).changed == 0
+
+
 def test_the_examples_of_the_documentation(home: Operator) -> None:
     """One after the other, as tasks of one playbook; what they write lies where it may."""
     tasks = []
@@ -69,7 +84,9 @@ def test_the_examples_of_the_documentation(home: Operator) -> None:
         tasks += yaml.safe_load(examples.replace("/etc/website.env", str(home.desk / "env")))
     play_of_them = {"hosts": "localhost", "gather_facts": False, "tasks": tasks}
     home.write("examples.yml", [play_of_them])
+    other = home.simulator.add_workspace("Production", "production")
     play(home, playbook="examples.yml")
-    (key,) = home.simulator.keys
-    assert key["name"] == "website"
+    keys = {row["workspace_id"]: row for row in home.simulator.keys}
+    assert len(keys) == 2 and keys[other]["limit"] == 200
+    assert {row["name"] for row in keys.values()} == {"website"}
     assert (home.desk / "env").read_text() == f"OPENROUTER_API_KEY={secret(home, 'website')}\n"

@@ -204,7 +204,10 @@ def guardrail_of(engine: Engine, key: Key) -> str | None:
 
 
 def view_guardrails(engine: Engine) -> dict[str, Any]:
-    rows = [{"id": row.id, **row.settings} for row in engine.state.guardrails.values()]
+    rows = [
+        {"id": row.id, "workspace_id": row.workspace_id, **row.settings}
+        for row in engine.state.guardrails.values()
+    ]
     return {"guardrails": rows}
 
 

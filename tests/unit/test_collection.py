@@ -34,6 +34,9 @@ SERVER_MODULES = [path.stem for path in MODULES if path.stem not in ACTIONS]
 GROUPS = {
     "controller": CONTROLLER_MODULES,
     "openrouter": ACCOUNT_MODULES,
+    "openrouter_workspace": [
+        path.stem for path in MODULES if "mai.fleet.openrouter.workspace" in path.read_text("utf-8")
+    ],
     "server": SERVER_MODULES,
 }
 
@@ -292,10 +295,11 @@ def test_every_module_is_documented(documentation: dict[str, dict[str, Any]]) ->
     expected = {"action_group", "check_mode", "diff_mode", "idempotent", "platform"}
     for fqcn, module in modules.items():
         attributes = module["doc"]["attributes"]
-        (kind,) = [kind for kind, names in GROUPS.items() if fqcn.rpartition(".")[2] in names]
+        stem = fqcn.rpartition(".")[2]
+        groups = [f"mai.fleet.{kind}" for kind, names in GROUPS.items() if stem in names]
         assert attributes.keys() >= expected, fqcn
         assert all("support" in attribute for attribute in attributes.values()), fqcn
-        assert attributes["action_group"]["membership"] == [f"mai.fleet.{kind}"], fqcn
+        assert attributes["action_group"]["membership"] == groups, fqcn
         assert yaml.safe_load(module["examples"]), fqcn
         assert module["return"], fqcn
         assert module["doc"]["version_added"], fqcn

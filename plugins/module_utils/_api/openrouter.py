@@ -104,13 +104,24 @@ def _having(*fields: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 _model = _having("id", "canonical_slug", "name")
 _key_row = _having("hash", "name", "disabled", "limit", "limit_reset")
 _guardrail_row = _having("id", "name")
+_workspace = _having("id", "slug", "name")
 
 
 class OpenRouter:
-    """Calls with one credential: a management key, or a client's own key."""
+    """Calls with one credential: a management key, or a client's own key.
 
-    def __init__(self, http: Controller) -> None:
+    :param workspace: the id of the workspace whose keys and guardrails are listed and made, empty
+        for the default one. What has an id or a hash is found in all workspaces
+    """
+
+    def __init__(self, http: Controller, workspace: str = "") -> None:
         self._http = http
+        self._workspace = workspace
+        self._place = {"workspace_id": workspace} if workspace else {}
+
+    def inside(self, workspace: str) -> OpenRouter:
+        """The same in another workspace."""
+        return OpenRouter(self._http, workspace)
 
     # What a key says of itself
 
@@ -147,10 +158,25 @@ class OpenRouter:
         query = {"output_modalities": "all"}
         return self._get(path, lambda answer: list(map(_model, answer["data"])), query)
 
+    # Workspaces
+
+    def workspaces(self) -> list[dict[str, Any]]:
+        return self._counted("/workspaces", _workspace)
+
+    def _here(self, read: Callable[[dict[str, Any]], _T]) -> Callable[[dict[str, Any]], _T]:
+        """What is of another workspace than was asked for is not taken for what is here."""
+
+        def checked(row: dict[str, Any]) -> _T:
+            if self._workspace and row.get("workspace_id") not in (self._workspace, None):
+                raise ValueError(f"it is about the workspace {row['workspace_id']}")
+            return read(row)
+
+        return checked
+
     # Keys
 
     def list_keys(self) -> list[Key]:
-        """All keys of the default workspace, also those that are disabled or expired."""
+        """All keys of the workspace, also those that are disabled or expired."""
         return self._keys(Key.read)
 
     def key_rows(self) -> list[dict[str, Any]]:
@@ -159,11 +185,13 @@ class OpenRouter:
 
     def _keys(self, read: Callable[[dict[str, Any]], _T]) -> list[_T]:
         keys: list[_T] = []
+        read = self._here(read)
         while True:
             query = {
                 "include_disabled": "true",
                 "include_expired": "true",
                 "offset": len(keys),
+                **self._place,
             }
             page = self._get("/keys", lambda answer: list(map(read, answer["data"])), query)
             keys += page
@@ -185,7 +213,7 @@ class OpenRouter:
         The call is not idempotent: after a lost answer the key may exist. Once there is a secret,
         nothing else about the answer can make this raise.
         """
-        body = {"name": name, "limit": limit, "limit_reset": _RESET[limit_reset]}
+        body = {"name": name, "limit": limit, "limit_reset": _RESET[limit_reset], **self._place}
         if expires_at:
             body["expires_at"] = expires_at
         answer = self._http.post("/keys", body)
@@ -220,11 +248,11 @@ class OpenRouter:
     # Guardrails
 
     def list_guardrails(self) -> list[Guardrail]:
-        return self._counted("/guardrails", Guardrail.read)
+        return self._counted("/guardrails", self._here(Guardrail.read), self._place)
 
     def guardrail_rows(self) -> list[dict[str, Any]]:
         """The same with all their settings."""
-        return self._counted("/guardrails", _guardrail_row)
+        return self._counted("/guardrails", self._here(_guardrail_row), self._place)
 
     def create_guardrail(self, name: str, description: str, models: list[str]) -> Guardrail:
         body = {"name": name, "description": description, "allowed_models": models}
@@ -232,7 +260,7 @@ class OpenRouter:
 
     def make_guardrail(self, settings: dict[str, Any]) -> dict[str, Any]:
         """:param settings: the name and whatever else the API knows"""
-        answer = self._http.post("/guardrails", settings)
+        answer = self._http.post("/guardrails", {**settings, **self._place})
         return _read("POST /guardrails", lambda answer: _guardrail_row(answer["data"]), answer)
 
     def update_guardrail(self, guardrail_id: str, models: list[str]) -> None:
@@ -296,12 +324,14 @@ class OpenRouter:
     ) -> _T:
         return _read(f"GET {path}", parse, self._http.get(path, query))
 
-    def _counted(self, path: str, parse: Callable[[Any], _T]) -> list[_T]:
+    def _counted(
+        self, path: str, parse: Callable[[Any], _T], place: dict[str, str] | None = None
+    ) -> list[_T]:
         """Pages with ``total_count``; rows may be missing from a page, so count what was asked."""
         found: list[_T] = []
         offset = 0
         while True:
-            query = {"limit": _PAGE, "offset": offset}
+            query = {"limit": _PAGE, "offset": offset, **(place or {})}
             rows, total = self._get(
                 path,
                 lambda answer: (list(map(parse, answer["data"])), int(answer["total_count"])),

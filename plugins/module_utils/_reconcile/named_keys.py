@@ -104,10 +104,10 @@ class KeyFiles(Protocol):
 
 @dataclass(frozen=True)
 class Account:
-    """All keys and guardrails of the default workspace.
+    """All keys and guardrails of a workspace.
 
-    :ivar guardrails: ids by name
-    :ivar assignments: guardrail ids by key hash
+    :ivar guardrails: names by id
+    :ivar assignments: guardrail ids by key hash, of all workspaces
     """
 
     keys: list[KeyRow]
@@ -116,13 +116,18 @@ class Account:
 
     @classmethod
     def read(cls, api: OpenRouter) -> Account:
-        guardrails = {row["name"]: str(row["id"]) for row in api.guardrail_rows()}
-        return cls(api.key_rows(), guardrails, api.assignments())
+        guardrails = {str(row["id"]): str(row["name"]) for row in api.guardrail_rows()}
+        # Whoever makes a key meanwhile pushes another one to the next page, where it is once more.
+        keys = {row["hash"]: row for row in api.key_rows()}
+        return cls(list(keys.values()), guardrails, api.assignments())
 
     def guardrail_of(self, key_hash: str) -> str:
-        """The name of a key's guardrail, empty for none."""
-        mine = self.assignments.get(key_hash)
-        return next((name for name, one in self.guardrails.items() if one == mine), "")
+        """The name of a key's guardrail, or its id where it is not listed; empty for none."""
+        mine = self.assignments.get(key_hash, "")
+        return self.guardrails.get(mine, mine)
+
+    def guardrail_ids(self, name: str) -> list[str]:
+        return [one for one, other in self.guardrails.items() if other == name]
 
 
 @dataclass(frozen=True)
@@ -168,8 +173,9 @@ class NamedKeys:
         kept = None if replaced else found.key
         old = found.key if replaced else self._predecessor(wanted, memory, kept)
         self._refuse(wanted, kept)
-        warnings = [*self._guardrail_warnings(wanted), *self._warnings(found, kept)]
         before, after = self._view(found.key), self._expected(wanted, kept, old)
+        warnings = self._guardrail_warnings(wanted.name, kept, after["guardrail"])
+        warnings += self._warnings(found, kept)
         is_named = kept is None or kept["name"] == wanted.name
         due = [one for one in memory.former if one.hash in found.former and self._is_due(one)]
         pending = found.orphans or self._awake(memory, found) or due or not is_named
@@ -192,6 +198,7 @@ class NamedKeys:
         name = wanted.name
         secret = self._files.secret(name) if self._files else ""
         by_hash = {row["hash"]: row for row in self._account.keys}
+        self._refuse_elsewhere(memory, secret, by_hash)
         former = {one.hash: by_hash[one.hash] for one in memory.former if one.hash in by_hash}
         attempts = {attempt.name for attempt in memory.attempts}
         mark = re.compile(rf"{re.escape(name)}~[0-9a-f]{{8}}")
@@ -222,6 +229,21 @@ class NamedKeys:
         orphans = [row for row in marked if row["name"] in attempts]
         self._refuse_strays(wanted, marked, orphans)
         return _Found(key, orphans, former)
+
+    def _refuse_elsewhere(
+        self, memory: Remembered, secret: str, here: Mapping[str, KeyRow]
+    ) -> None:
+        """The same directory may have been used for another workspace, or the key moved there."""
+        hashes = [sha256(secret) if secret else "", memory.key_hash]
+        hashes += [one.hash for one in memory.former]
+        for key_hash in dict.fromkeys(hashes):
+            if key_hash and key_hash not in here and self._api.key(key_hash):
+                raise FleetError(
+                    f"the key {key_hash}, which is remembered here, is in another workspace",
+                    f"key {memory.name}, {self._files.shown(memory.name) if self._files else ''}",
+                    "name that workspace, or another secrets_directory: each workspace needs one "
+                    "of its own",
+                )
 
     def _refuse_strange(self, wanted: Wanted, secret: str) -> None:
         if secret and wanted.state != "rotated" and self._files:
@@ -266,16 +288,25 @@ class NamedKeys:
                 "state: rotated makes another key, which expires then",
             )
 
-    def _guardrail_warnings(self, wanted: Wanted) -> list[str]:
-        name = wanted.guardrail
-        if not name or name in self._account.guardrails:
+    def _guardrail_warnings(self, key_name: str, kept: KeyRow | None, name: str) -> list[str]:
+        """:param name: what the key is to have, as :meth:`_expected` says it"""
+        ids = self._account.guardrail_ids(name)
+        has = self._account.guardrail_of(kept["hash"]) if kept else ""
+        is_elsewhere = name in {*self._account.assignments.values()} - {*self._account.guardrails}
+        if name in ("none", has) or len(ids) == 1 or is_elsewhere:
             return []
+        if ids:
+            raise FleetError(
+                f"several guardrails are called {name}: {', '.join(ids)}",
+                f"key {key_name}",
+                "rename or delete all of them but one at OpenRouter",
+            )
         if self._check:
             return [f"there is no guardrail {name} yet"]
-        near = nearest(name, self._account.guardrails)
+        near = nearest(name, self._account.guardrails.values())
         raise FleetError(
             f"OpenRouter has no guardrail {name}",
-            f"key {wanted.name}",
+            f"key {key_name}",
             f"did you mean {near[0]}?" if near else "make it with mai.fleet.openrouter_guardrails",
         )
 
@@ -464,12 +495,13 @@ class NamedKeys:
             self._api.update_key(key["hash"], changes)
 
     def _fence(self, key_hash: str, name: str) -> None:
-        mine = self._account.assignments.get(key_hash)
+        if name == (self._account.guardrail_of(key_hash) or "none"):
+            return
         if name == "none":
-            if mine:
-                self._api.unassign(mine, key_hash)
-        elif self._account.guardrails.get(name) not in (None, mine):
-            self._api.assign(self._account.guardrails[name], key_hash)
+            self._api.unassign(self._account.assignments[key_hash], key_hash)
+        else:
+            # What a key takes over from another may not be listed, and is named by its id then.
+            self._api.assign((self._account.guardrail_ids(name) or [name])[0], key_hash)
 
     # What becomes of former keys
 

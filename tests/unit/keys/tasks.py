@@ -66,13 +66,14 @@ class Tasks:
 
     def key(self, name: str = "ci", *, check: bool = False, grace: float = 3600, **key: Any) -> Row:
         """The row of one key for which all went well."""
-        options = self._stored({"check": check, "grace": grace})
+        options = self._stored({"check": check, "grace": grace, **_of_the_task(key)})
         (row,) = self.good("keys", keys=[{"name": name, **key}], **options)["api_keys"]
         return dict(row)
 
     def failure(self, name: str = "ci", **key: Any) -> Row:
         """Why a task for one key failed."""
-        (row,) = self.keys({"name": name, **key})["api_keys"]
+        options = _of_the_task(key)
+        (row,) = self.keys({"name": name, **key}, **options)["api_keys"]
         assert row["failed"], row
         return dict(row["failure"])
 
@@ -100,6 +101,11 @@ class Tasks:
         return [
             f"{row.method} {row.path}" for row in self.simulator.requests if row.method != "GET"
         ]
+
+
+def _of_the_task(key: Row) -> Row:
+    """Takes out what is an option of the whole task."""
+    return {name: key.pop(name) for name in ("workspace", "secrets_directory") if name in key}
 
 
 def act(tasks: Tasks, flow: str) -> None:

@@ -35,7 +35,8 @@ def tasks(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def guardrail(tasks: Tasks, name: str = "cheap", **settings: Any) -> Row:
-    more = {option: settings.pop(option) for option in ("check", "force") if option in settings}
+    of_the_task = ("check", "force", "workspace")
+    more = {option: settings.pop(option) for option in of_the_task if option in settings}
     (row,) = tasks.good("guardrails", guardrails=[{"name": name, **settings}], **more)["guardrails"]
     return dict(row)
 
@@ -129,6 +130,79 @@ def test_a_create_whose_answer_was_lost(tasks: Tasks) -> None:
     assert len(tasks.simulator.guardrails) == 1
 
 
+# --- workspaces ---------------------------------------------------------------------------------
+
+
+def test_guardrails_of_one_workspace_are_not_those_of_another(tasks: Tasks) -> None:
+    other = tasks.simulator.add_workspace("Production", "prod")
+    guardrail(tasks, allowed_models=[MINI])
+    inside: Row = {"workspace": "prod", "allowed_models": [FLASH]}
+    untouched(tasks, lambda: guardrail(tasks, check=True, **inside))
+    assert guardrail(tasks, check=True, **inside)["before"] == {"guardrail": None}
+    assert guardrail(tasks, **inside)["changed"]
+    untouched(tasks, lambda: guardrail(tasks, **inside))
+    models = {row["workspace_id"]: row["allowed_models"] for row in tasks.simulator.guardrails}
+    assert len(models) == 2 and models[other] == [FLASH]
+    shown = {
+        workspace: tasks.good("guardrails_info", workspace=workspace)["guardrails"]
+        for workspace in ("default", "prod")
+    }
+    assert [row["allowed_models"] for row in shown["default"]] == [[MINI]]
+    assert [row["allowed_models"] for row in shown["prod"]] == [[FLASH]]
+    assert guardrail(tasks, state="absent", workspace="prod")["changed"]
+    untouched(tasks, lambda: guardrail(tasks, state="absent", workspace="prod"))
+    assert [row["allowed_models"] for row in tasks.simulator.guardrails] == [[MINI]]
+
+
+def test_a_workspace_is_known_by_its_slug_id_or_name(tasks: Tasks) -> None:
+    other = tasks.simulator.add_workspace("Production", "prod")
+    guardrail(tasks, workspace=other)
+    for name in ("prod", "Production", other):
+        assert len(tasks.good("guardrails_info", workspace=name)["guardrails"]) == 1
+    # It can be looked for among many.
+    for number in range(120):
+        tasks.simulator.add_workspace(f"Number {number}", f"number-{number}")
+    assert tasks.good("guardrails_info", workspace="number-119")["guardrails"] == []
+
+
+MODULES_WITH_WORKSPACE = ["keys", "keys_info", "guardrails", "guardrails_info"]
+
+
+@pytest.mark.parametrize("module", MODULES_WITH_WORKSPACE)
+def test_a_workspace_that_does_not_exist(tasks: Tasks, module: str) -> None:
+    tasks.simulator.add_workspace("Production", "prod")
+    tasks.simulator.add_workspace("prod", "staging")
+    needed: Row = {} if module.endswith("info") else {module: [{"name": "a"}]}
+    for wrong, words in (
+        ("Prodution", "did you mean Production?"),
+        ("zzz", "there are: default, prod, staging"),
+        ("", "no workspace without a name"),
+        ("prod", "several workspaces are called prod"),
+    ):
+        result = tasks.run(module, workspace=wrong, **needed)
+        assert result["failed"] and words in result["msg"]
+        assert result["failure"]["where"] == "the option workspace"
+    assert tasks.writes() == []
+
+
+@pytest.mark.parametrize("module", MODULES_WITH_WORKSPACE)
+def test_a_listing_of_another_workspace_is_not_believed(
+    tasks: Tasks, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of something in between that knows nothing of workspaces."""
+    tasks.simulator.add_workspace("Production", "prod")
+    guardrail(tasks)
+    tasks.key()
+    engine = tasks.simulator.engine
+    here = engine.state.default_workspace
+    monkeypatch.setattr(engine, "workspace", lambda *_wanted, **_missing: here)
+    tasks.simulator.clear_log()
+    needed: Row = {} if module.endswith("info") else {module: [{"name": "ci"}]}
+    result = tasks.run(module, workspace="prod", **needed)
+    assert result["failed"] and f"it is about the workspace {here}" in result["msg"]
+    assert tasks.writes() == []
+
+
 # --- what can be looked up ----------------------------------------------------------------------
 
 
@@ -219,6 +293,8 @@ def test_the_options_are_the_documented_ones(repository: Path, module: str) -> N
     text = importlib.import_module(f"{base}.modules.openrouter_{module}").DOCUMENTATION
     fragment = importlib.import_module(f"{base}.doc_fragments.openrouter").ModuleDocFragment
     documented = yaml.safe_load(text).get("options", {})
+    if "workspace" in action.SPEC:
+        documented |= yaml.safe_load(fragment.WORKSPACE)["options"]
     assert described(documented) == specified(action.SPEC)
     assert described(yaml.safe_load(fragment.DOCUMENTATION)["options"]) == specified(CONNECTION)
 

@@ -188,6 +188,107 @@ def test_absent(tasks: Tasks) -> None:
     untouched(tasks, lambda: tasks.key(state="absent"))
 
 
+# --- workspaces ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prod(tasks: Tasks) -> Row:
+    """The options of a task about a workspace with as much in it as the default one."""
+    options = {"workspace": "prod", "secrets_directory": str(tasks.folder.parent / "prod")}
+    tasks.simulator.add_workspace("Production", "prod")
+    for workspace, models in (("default", "openai/gpt-4o-mini"), ("prod", "openai/gpt-5.4")):
+        fences = [{"name": "cheap", "allowed_models": [models]}]
+        tasks.good("guardrails", guardrails=fences, workspace=workspace)
+    tasks.key(limit=1, guardrail="cheap")
+    return options
+
+
+def hashes(tasks: Tasks) -> set[str]:
+    return {row["hash"] for row in tasks.simulator.keys}
+
+
+def test_keys_of_one_workspace_are_not_those_of_another(tasks: Tasks, prod: Row) -> None:
+    (mine,) = tasks.simulator.keys
+    untouched(tasks, lambda: tasks.key(check=True, limit=2, guardrail="cheap", **prod))
+    assert tasks.key(check=True, limit=2, guardrail="cheap", **prod)["before"] == {"key": None}
+    row = tasks.key(limit=2, guardrail="cheap", **prod)
+    assert (row["stored"], row["secret_file"]) == (True, f"{prod['secrets_directory']}/ci")
+    untouched(tasks, lambda: tasks.key(limit=2, guardrail="cheap", **prod))
+    untouched(tasks, lambda: tasks.key(limit=1, guardrail="cheap"))
+    there = tasks.simulator.keys[-1]
+    assert (there["hash"], there["limit"]) == (row["hash"], 2)
+    assert there["workspace_id"] != mine["workspace_id"]
+    assert there["guardrail_id"] != mine["guardrail_id"]
+    for workspace, key in (("default", mine), ("prod", there)):
+        (shown,) = tasks.good("keys_info", workspace=workspace)["api_keys"]
+        assert (shown["hash"], shown["guardrail"]) == (key["hash"], "cheap")
+    untouched(tasks, lambda: tasks.key(state="rotated", grace=0, check=True, **prod))
+    new = tasks.key(state="rotated", grace=0, **prod)
+    assert new["after"]["guardrail"] == "cheap" and hashes(tasks) == {mine["hash"], new["hash"]}
+    untouched(tasks, lambda: tasks.key(state="absent", check=True, **prod))
+    assert tasks.key(state="absent", **prod)["changed"]
+    assert tasks.simulator.keys == [mine]
+    untouched(tasks, lambda: tasks.key(state="absent", **prod))
+
+
+@pytest.mark.parametrize("state", ["present", "rotated", "absent"])
+def test_a_directory_is_not_used_for_two_workspaces(tasks: Tasks, prod: Row, state: str) -> None:
+    folder = {**prod, "secrets_directory": str(tasks.folder)}
+    untouched(tasks, lambda: tasks.failure(state=state, **folder))
+    assert "in another workspace" in tasks.failure(state=state, **folder)["what"]
+    tasks.key(**prod)
+    back = {"secrets_directory": prod["secrets_directory"]}
+    untouched(tasks, lambda: tasks.failure(state=state, **back))
+    # Nor when only a key that was replaced is remembered.
+    tasks.key(state="rotated")
+    api = Controller(tasks.simulator.url, tasks.simulator.management_key)
+    api.delete(f"/keys/{sha256(tasks.secret())}")
+    (tasks.folder / "ci").unlink()
+    untouched(tasks, lambda: tasks.failure(state=state, **folder))
+
+
+def test_a_run_that_was_cut_off_in_a_workspace_is_gone_on_with_there(
+    tasks: Tasks, prod: Row
+) -> None:
+    tasks.simulator.fault(method="POST", path="/keys", cut="after")
+    tasks.failure(**prod)
+    before = hashes(tasks)
+    untouched(tasks, lambda: tasks.key())
+    row = tasks.key(**prod)
+    assert row["changed"] and "ended before it had the secret" in row["warnings"][0]
+    tasks.key(grace=0, **prod)
+    assert len(hashes(tasks)) == 2 and len(hashes(tasks) & before) == 1
+
+
+def test_what_is_there_twice_is_not_guessed(tasks: Tasks) -> None:
+    fence(tasks, "cheap")
+    fence(tasks, "other")
+    tasks.key(guardrail="cheap")
+    rows = tasks.simulator.engine.state.guardrails
+    (twin,) = [row for row in rows.values() if row.settings["name"] == "other"]
+    twin.settings["name"] = "cheap"
+    # It has one of them, which is not asked about.
+    untouched(tasks, lambda: tasks.key(guardrail="cheap"))
+    for key in ({"name": "new", "guardrail": "cheap"}, {"state": "rotated"}):
+        untouched(tasks, lambda key=key: tasks.failure(**key))
+        failure = tasks.failure(**key)
+        assert (
+            "several guardrails are called cheap" in failure["what"] and twin.id in failure["what"]
+        )
+
+
+def test_a_guardrail_that_is_not_listed_is_shown_and_taken_over(tasks: Tasks) -> None:
+    """Such as one that is older than workspaces."""
+    fence(tasks, "old")
+    tasks.key(guardrail="old")
+    (old,) = tasks.simulator.engine.state.guardrails.values()
+    tasks.simulator.engine.state.guardrails = {}
+    assert tasks.key(check=True)["after"]["guardrail"] == old.id
+    assert tasks.key(check=True, state="rotated")["after"]["guardrail"] == old.id
+    row = tasks.key(check=True, guardrail="")
+    assert row["changed"] and row["after"]["guardrail"] == "none"
+
+
 # --- rotation -----------------------------------------------------------------------------------
 
 
