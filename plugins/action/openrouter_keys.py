@@ -49,6 +49,7 @@ _KEY: dict[str, dict[str, Any]] = {
     "expires_at": {"type": "str"},
     "guardrail": {"type": "str"},
     "max_age_days": {"type": "float", "default": 0.0},
+    "carry_usage": {"type": "bool", "default": True},
 }
 
 
@@ -121,4 +122,5 @@ def _wanted(key: Options) -> Wanted:
         expires_at=expires,
         guardrail=None if guardrail is None else str(guardrail),
         max_age=float(key["max_age_days"]),
+        carries=bool(key["carry_usage"]),
     )

@@ -46,7 +46,7 @@ options:
         description:
           - What may be spent, in USD, or V(unlimited).
           - Not given, it stays as it is; a new key has none.
-          - OpenRouter counts by key. One that replaces another starts at nothing.
+          - OpenRouter counts by key. See O(keys[].carry_usage) for one that replaces another.
         type: raw
       limit_reset:
         description: When the limit is full again. Weeks begin on Monday, and all of it is UTC.
@@ -70,14 +70,27 @@ options:
         description: With O(keys[].state=rotated), replace the key only if it is older than that; V(0) for any age.
         type: float
         default: 0.0
+      carry_usage:
+        description:
+          - >-
+            Whether what earlier keys of this name spent is taken off the limit, as long as they would have counted
+            against it. The first run after the limit is full again gives the key the whole of it; without
+            such a run, the key goes on with less. Until then, the whole is what the task says, or else what
+            the key before it had.
+          - >-
+            It is found out in every run. What a replaced key spends between two runs, while it still works, can be
+            spent by its successor, too.
+          - It needs O(secrets_directory), where what deleted keys spent is remembered. With O(keys[].state=absent), that is forgotten.
+        type: bool
+        default: true
   secrets_directory:
     description:
       - >-
         The directory on the controller with a file a key, with the mode 0600. Characters of a name that no file should have
         are written as C(%) and two hex digits.
       - >-
-        Its folder C(.openrouter) holds what is remembered of unfinished work, and secrets of replaced keys until those
-        are deleted. Keep it with the rest.
+        Its folder C(.openrouter) holds what is remembered of unfinished work and of what earlier keys spent, and secrets
+        of replaced keys until those are deleted. Keep it with the rest.
       - Each workspace needs a directory of its own.
       - Without it, keys can be changed and deleted, and none can be made.
     type: path
@@ -203,6 +216,11 @@ api_keys:
       description: Where it is stored.
       type: str
       sample: /home/op/openrouter/website
+    spent_before:
+      description: >-
+        What earlier keys of this name spent since the limit was full, in USD. That much is taken off the limit, unless
+        O(keys[].carry_usage=false). Not there with O(keys[].state=absent).
+      type: float
     warnings:
       description: What a person should know.
       type: list

@@ -89,6 +89,7 @@ class KeyFiles:
                 content["key_hash"],
                 tuple(Attempt(**row) for row in content["attempts"]),
                 tuple(Former(**{**row, "why": Why(row["why"])}) for row in content["former"]),
+                content.get("limit"),
             )
         except (ValueError, TypeError, KeyError) as error:
             raise FleetError(

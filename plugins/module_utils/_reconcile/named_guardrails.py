@@ -153,6 +153,9 @@ def view(guardrail: Mapping[str, Any] | None) -> dict[str, Any]:
     if guardrail is None:
         return {"guardrail": None}
     shown = {name: guardrail.get(name) for name in SETTINGS}
+    usd = shown["limit_usd"]
+    # 10 and not 10.0, so that a diff has no line that says nothing.
+    shown["limit_usd"] = int(usd) if usd is not None and usd == int(usd) else usd
     return {
         "guardrail": guardrail["name"],
         **{name: _sorted(name, value) for name, value in shown.items() if value is not None},

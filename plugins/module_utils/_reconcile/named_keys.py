@@ -19,9 +19,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError, FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import nearest
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import (
+    remainder,
+    spent_before,
+    window_end,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     ATTEMPT_LIFE,
     Attempt,
@@ -48,6 +53,7 @@ class Wanted:
     :ivar expires_at: a time in UTC, empty for none that is asked for. It cannot be changed later
     :ivar guardrail: the name of the key's guardrail, empty for none, None to leave it as it is
     :ivar max_age: days that a key may have before it is rotated
+    :ivar carries: whether what keys before it spent is taken off its limit
     """
 
     name: str
@@ -56,6 +62,7 @@ class Wanted:
     expires_at: str = ""
     guardrail: str | None = None
     max_age: float = 0
+    carries: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,13 +70,16 @@ class Remembered:
     """What is remembered of one name. Frozen: a change is a new one.
 
     :ivar attempts: creates of which nobody knows yet what became of them
-    :ivar former: keys that are deleted later. ``since`` is when they were replaced or disabled
+    :ivar former: keys that are deleted later, and deleted ones as long as what they spent counts.
+        ``since`` is when they were replaced or disabled
+    :ivar limit: USD, the whole limit of a key that has less of it, because of what others spent
     """
 
     name: str
     key_hash: str = ""
     attempts: tuple[Attempt, ...] = ()
     former: tuple[Former, ...] = ()
+    limit: float | None = None
 
 
 class KeyFiles(Protocol):
@@ -139,6 +149,32 @@ class _Found:
     former: dict[str, KeyRow]
 
 
+@dataclass(frozen=True)
+class _Cap:
+    """One limit, however many keys there were of a name.
+
+    :ivar whole: USD that the key would have if none had been before it, None for no limit
+    :ivar spent: USD that those before it spent since the limit was full
+    :ivar reset: when it is full again
+    :ivar carries: whether that is taken off
+    """
+
+    whole: float | None
+    spent: float
+    reset: str
+    carries: bool
+
+    @property
+    def is_less(self) -> bool:
+        return self.left != self.whole
+
+    @property
+    def left(self) -> float | None:
+        if self.whole is None or not self.carries or not self.spent:
+            return self.whole
+        return remainder(self.whole, self.spent)
+
+
 class NamedKeys:
     """Reconciles keys one by one.
 
@@ -174,21 +210,29 @@ class NamedKeys:
         old = found.key if replaced else self._predecessor(wanted, memory, kept)
         self._refuse(wanted, kept)
         before, after = self._view(found.key), self._expected(wanted, kept, old)
+        cap = self._cap(wanted, memory, found, kept, after)
+        after["limit"] = _usd(cap.left)
         warnings = self._guardrail_warnings(wanted.name, kept, after["guardrail"])
         warnings += self._warnings(found, kept)
+        if cap.is_less and before.get("limit") != after["limit"]:
+            warnings.append(self._less(cap))
         is_named = kept is None or kept["name"] == wanted.name
         due = [one for one in memory.former if one.hash in found.former and self._is_due(one)]
         pending = found.orphans or self._awake(memory, found) or due or not is_named
         row = Row(before != after or bool(pending), before, after, warnings)
         row.more["hash"] = kept["hash"] if kept else None
+        row.more["spent_before"] = cap.spent
         if not self._check:
             memory = self._adopt(memory, found)
             memory = self._disable_orphans(memory, found)
+            if cap.is_less:
+                # Before the key has less, or nobody would know how much it had.
+                memory = self._keep(memory, replace(memory, limit=cap.whole))
             key = kept or self._create(wanted, memory, after)
             self._settle(wanted.name, key, old, after)
             row.more["hash"] = key["hash"]
             row.after["key"] = fingerprint_of(key["hash"])
-            self._retire(wanted.name, key["hash"])
+            self._retire(wanted.name, key["hash"], cap)
         return self._result(row, wanted.name)
 
     # What there is
@@ -235,7 +279,7 @@ class NamedKeys:
     ) -> None:
         """The same directory may have been used for another workspace, or the key moved there."""
         hashes = [sha256(secret) if secret else "", memory.key_hash]
-        hashes += [one.hash for one in memory.former]
+        hashes += [one.hash for one in memory.former if not one.deleted]
         for key_hash in dict.fromkeys(hashes):
             if key_hash and key_hash not in here and self._api.key(key_hash):
                 raise FleetError(
@@ -339,7 +383,7 @@ class NamedKeys:
             return {"key": None}
         return {
             "key": fingerprint_of(key["hash"]),
-            "limit": "unlimited" if key["limit"] is None else key["limit"],
+            "limit": _usd(key["limit"]),
             "limit_reset": key["limit_reset"] or "never",
             "disabled": key["disabled"],
             "include_byok_in_limit": bool(key.get("include_byok_in_limit")),
@@ -366,6 +410,36 @@ class NamedKeys:
         row.more["stored"] = bool(secret) and sha256(secret) == row.more["hash"]
         row.more["secret_file"] = self._files.shown(name) if self._files and secret else None
         return row
+
+    # One limit, however many keys
+
+    def _cap(
+        self,
+        wanted: Wanted,
+        memory: Remembered,
+        found: _Found,
+        kept: KeyRow | None,
+        expected: Mapping[str, Any],
+    ) -> _Cap:
+        limit, reset = expected["limit"], str(expected["limit_reset"])
+        whole = None if limit == "unlimited" else float(limit)
+        if "limit" not in wanted.settings and memory.limit is not None:
+            whole = memory.limit
+        by_hash = {row["hash"]: row for row in self._account.keys}
+        mine = {*found.former, memory.key_hash, *(row["hash"] for row in found.orphans)}
+        mine |= {found.key["hash"]} if found.key else set()
+        others = mine & by_hash.keys() - {kept["hash"] if kept else ""}
+        living = [Key.read(by_hash[one]) for one in others]
+        spent = round(spent_before(memory.former, living, reset, self._at), 6)
+        return _Cap(whole, spent, reset, wanted.carries)
+
+    def _less(self, cap: _Cap) -> str:
+        end = window_end(cap.reset, self._at)
+        until = f"; the first run after {stamp(end)} gives it the whole" if end else ""
+        return (
+            f"the limit is {_usd(cap.left)}, because keys before it spent {_usd(cap.spent)} of "
+            f"{_usd(cap.whole)}{until}"
+        )
 
     # What is done
 
@@ -508,20 +582,37 @@ class NamedKeys:
     def _is_due(self, former: Former) -> bool:
         return not former.since or parse(former.since) + self._grace <= self._at
 
-    def _retire(self, name: str, current: str) -> None:
+    def _retire(self, name: str, current: str, cap: _Cap) -> None:
         """Deletes what is due, also of what was replaced in this run when there is no grace."""
         if self._files is None:
             return
         # A run that was cut off may have put it aside to store another in its place.
         self._files.drop(name, current)
         memory = self._files.remembered(name)
+        if not cap.is_less:
+            memory = self._keep(memory, replace(memory, limit=None))
+        living = {row["hash"]: row for row in self._account.keys}
         for one in memory.former:
-            if self._is_due(one):
+            if not self._is_due(one):
+                continue
+            left = one
+            if one.hash in living:
+                left = self._leaving(one, Key.read(living[one.hash]), cap)
+                memory = self._keep(memory, _with(memory, left))
                 self._api.delete_key(one.hash)
-                self._files.drop(name, one.hash)
-                left = tuple(other for other in memory.former if other.hash != one.hash)
-                memory = replace(memory, former=left)
-                self._files.remember(memory)
+            self._files.drop(name, one.hash)
+            if left.is_over(self._at):
+                memory = self._keep(memory, _without(memory, left))
+
+    def _leaving(self, former: Former, key: Key, cap: _Cap) -> Former:
+        """What is known of a key that is about to be deleted, and cannot be asked for later."""
+        end = window_end(cap.reset, self._at)
+        return replace(
+            former,
+            deleted=stamp(self._at),
+            spent=0.0 if cap.whole is None else key.spent[cap.reset],
+            until=stamp(end) if end else "",
+        )
 
     def _absent(self, wanted: Wanted, memory: Remembered, found: _Found) -> Row:
         keys = [*found.former.values(), *found.orphans, *([found.key] if found.key else [])]
@@ -547,12 +638,25 @@ _NEW: Mapping[str, Any] = {
 }
 
 
+def _with(memory: Remembered, former: Former) -> Remembered:
+    rows = (former if one.hash == former.hash else one for one in memory.former)
+    return replace(memory, former=tuple(rows))
+
+
+def _without(memory: Remembered, former: Former) -> Remembered:
+    return replace(memory, former=tuple(one for one in memory.former if one.hash != former.hash))
+
+
 def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as views have them."""
-    return {
-        name: "unlimited" if name == "limit" and value is None else value
-        for name, value in settings.items()
-    }
+    return {name: _usd(value) if name == "limit" else value for name, value in settings.items()}
+
+
+def _usd(amount: float | None) -> float | int | str:
+    """A limit as views have it: 20 and not 20.0, so that a diff has no line that says nothing."""
+    if amount is None:
+        return "unlimited"
+    return int(amount) if amount == int(amount) else amount
 
 
 def _moment(text: str) -> datetime.datetime | None:

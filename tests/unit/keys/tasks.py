@@ -111,7 +111,7 @@ def _of_the_task(key: Row) -> Row:
 def act(tasks: Tasks, flow: str) -> None:
     state = {"make": "present", "rotate": "rotated", "delete": "absent"}[flow]
     grace = 0 if flow == "rotate" else 3600
-    tasks.key(limit=5, limit_reset="daily", guardrail="cheap", state=state, grace=grace)
+    tasks.key(limit=5, limit_reset="monthly", guardrail="cheap", state=state, grace=grace)
 
 
 def child(url: str, management_key: str, folder: str, flow: str, step: int, after: bool) -> None:

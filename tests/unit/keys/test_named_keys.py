@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import multiprocessing
 import os
 import re
@@ -363,6 +364,101 @@ def test_a_key_that_was_deleted_elsewhere_is_made_again(tasks: Tasks) -> None:
     tasks.whole()
 
 
+# --- one limit ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spent(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> Tasks:
+    """A key that spent 7.5 of 20 this month, and a controller with the clock of OpenRouter."""
+
+    def now() -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(tasks.simulator.state["now"], datetime.UTC)
+
+    monkeypatch.setattr(openrouter_keys, "now", now)
+    # Nowhere near the end of a month.
+    start = (now().replace(day=1) + datetime.timedelta(days=32)).replace(day=10)
+    tasks.simulator.advance(seconds=(start - now()).total_seconds())
+    tasks.key(limit=20, limit_reset="monthly")
+    tasks.simulator.set_usage("ci", 7.5)
+    return tasks
+
+
+def limit(tasks: Tasks) -> float:
+    return float(tasks.at_openrouter()["ci"]["limit"])
+
+
+@pytest.mark.parametrize("asked", [{}, {"limit": 20}])
+def test_a_limit_is_not_spent_twice(spent: Tasks, asked: Row) -> None:
+    foretold = spent.key(state="rotated", check=True, **asked)
+    row = spent.key(state="rotated", **asked)
+    assert foretold["after"] == {**row["after"], "key": "a new key"}
+    assert foretold["warnings"] == row["warnings"]
+    assert "the limit is 12.5, because keys before it spent 7.5 of 20;" in row["warnings"][0]
+    assert (row["after"]["limit"], row["spent_before"], limit(spent)) == (12.5, 7.5, 12.5)
+    untouched(spent, lambda: spent.key(**asked))
+    assert spent.key(**asked)["warnings"] == []
+    # The one before it works still, and what it spends now counts, too.
+    (older,) = set(spent.at_openrouter()) - {"ci"}
+    spent.simulator.set_usage(older, 8)
+    assert spent.key(check=True, **asked)["changed"]
+    assert spent.key(**asked)["before"]["limit"] == 12.5
+    assert limit(spent) == 12
+    # Also when it is deleted, and when another one follows.
+    spent.key(grace=0, **asked)
+    assert set(spent.at_openrouter()) == {"ci"} and limit(spent) == 12
+    untouched(spent, lambda: spent.key(grace=0, **asked))
+    spent.simulator.set_usage("ci", 1)
+    assert spent.key(state="rotated", grace=0, **asked)["spent_before"] == 9
+    assert limit(spent) == 11
+    untouched(spent, lambda: spent.key(grace=0, **asked))
+    # Until the limit is full again.
+    spent.simulator.advance(days=31)
+    foretold = spent.key(check=True, **asked)
+    assert (foretold["changed"], foretold["after"]["limit"]) == (True, 20)
+    row = spent.key(**asked)
+    assert (row["before"]["limit"], row["after"]["limit"], limit(spent)) == (11, 20, 20)
+    untouched(spent, lambda: spent.key(**asked))
+    # What is changed elsewhere afterwards stays as it is.
+    api = Controller(spent.simulator.url, spent.simulator.management_key)
+    api.patch(f"/keys/{row['hash']}", {"limit": 50})
+    untouched(spent, spent.key)
+
+
+def test_all_of_a_limit_is_spent(spent: Tasks) -> None:
+    spent.simulator.set_usage("ci", 21)
+    spent.key(state="rotated")
+    assert limit(spent) == 0
+    spent.key(limit=30)
+    assert limit(spent) == 9
+
+
+def test_a_limit_that_is_never_full_again(spent: Tasks) -> None:
+    spent.key(limit_reset="never")
+    warning = spent.key(state="rotated", grace=0)["warnings"][0]
+    assert warning.endswith("spent 7.5 of 20")
+    spent.simulator.advance(days=400)
+    untouched(spent, spent.key)
+    assert limit(spent) == 12.5
+
+
+def test_a_limit_may_be_spent_again_by_who_wants_that(spent: Tasks) -> None:
+    row = spent.key(state="rotated", carry_usage=False)
+    assert (row["after"]["limit"], row["warnings"], row["spent_before"]) == (20, [], 7.5)
+    assert limit(spent) == 20
+    untouched(spent, lambda: spent.key(carry_usage=False))
+    spent.key()
+    assert limit(spent) == 12.5
+    spent.key(carry_usage=False)
+    assert limit(spent) == 20
+
+
+def test_a_key_without_a_limit_keeps_none(spent: Tasks) -> None:
+    spent.key(limit="unlimited")
+    spent.key(state="rotated", grace=0)
+    assert spent.at_openrouter()["ci"]["limit"] is None
+    untouched(spent, lambda: spent.key(grace=0))
+
+
 # --- what goes wrong ----------------------------------------------------------------------------
 
 
@@ -444,12 +540,17 @@ def context(monkeypatch: pytest.MonkeyPatch) -> Any:
     return context
 
 
-@pytest.mark.parametrize("flow", ["make", "rotate", "delete"])
-def test_a_run_that_is_killed_between_any_two_steps(tasks: Tasks, context: Any, flow: str) -> None:
+@pytest.mark.parametrize(
+    ("flow", "spent"), [("make", 0), ("rotate", 0), ("rotate", 1.5), ("delete", 0)]
+)
+def test_a_run_that_is_killed_between_any_two_steps(
+    tasks: Tasks, context: Any, flow: str, spent: float
+) -> None:
     """By the kernel. There is no moment without a working key whose secret somebody has."""
     fence(tasks, "cheap")
     if flow != "make":
         act(tasks, "make")
+        tasks.simulator.set_usage("ci", spent)
     account = tasks.simulator.engine.state
     kept = tasks.folder.parent / "kept"
     if tasks.folder.exists():
@@ -480,7 +581,11 @@ def test_a_run_that_is_killed_between_any_two_steps(tasks: Tasks, context: Any, 
                     for row in tasks.simulator.keys
                     if row["hash"] in stored and not row["disabled"] and row["guardrail_id"]
                 ], where
-            act(tasks, "delete" if flow == "delete" else "make")
+            if spent:
+                # The whole limit is what is remembered of it.
+                tasks.key()
+            else:
+                act(tasks, "delete" if flow == "delete" else "make")
             if flow == "delete":
                 assert tasks.simulator.keys == [], where
                 assert not [path for path in files(tasks.folder) if "/ci" in path], where
@@ -488,11 +593,13 @@ def test_a_run_that_is_killed_between_any_two_steps(tasks: Tasks, context: Any, 
             tasks.key(grace=0)
             key = tasks.whole()
             assert len(tasks.simulator.keys) == 1, where
-            assert (key["limit"], key["limit_reset"]) == (5, "daily"), where
+            left = 5 if key["hash"] in before else 5 - spent
+            assert (key["limit"], key["limit_reset"]) == (left, "monthly"), where
+            untouched(tasks, lambda: tasks.key(grace=0))
             assert key["guardrail_id"], where
             assert before <= {key["hash"]} or flow == "rotate", where
-            left = [path.name for path in tasks.folder.rglob("ci*")]
-            assert sorted(left) == ["ci", "ci.json"], where
+            names = [path.name for path in tasks.folder.rglob("ci*")]
+            assert sorted(names) == ["ci", "ci.json"], where
             assert not re.search(r"sk-or", (tasks.folder / ".openrouter/ci.json").read_text())
         step += 1
     assert step >= {"make": 9, "rotate": 12, "delete": 6}[flow]
