@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.stores import check_store
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import refuse
-from ansible_collections.mai.fleet.plugins.plugin_utils._move import Move
+from ansible_collections.mai.fleet.plugins.plugin_utils._move import Move, note_move
 from ansible_collections.mai.fleet.plugins.plugin_utils._secret_home import Home
 from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.opening import (
     Settings,
@@ -19,7 +18,6 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.opening i
     settings,
 )
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
-from ansible_collections.mai.fleet.plugins.plugin_utils._workspace import refuse_fleeting
 
 
 class ActionModule(Stage):
@@ -28,14 +26,14 @@ class ActionModule(Stage):
 
     def stage(self) -> dict[str, Any]:
         refuse(self.config, self._vars["fleet_errors"])
-        local = self.config["secret_store"]["type"] in ("vault_files", "sops")
-        refuse_fleeting(self.config, local, os.environ)
         store = self.store()
+        store.refuse_fleeting()
         with contextlib.nullcontext() if self.check else store.lock():
             move = Move(
                 Home(self.config),
                 self._source(),
                 lambda given: open_store(given, self.config, self._loader._vault),
+                lambda client, way: note_move(store, client, way),
             )
             origin, target = move.way
             if move.forgotten:
@@ -45,13 +43,10 @@ class ActionModule(Stage):
             names = move.plan()
             for name in names:
                 store.can_note(name)
-            for name in move.run() if not self.check else []:
-                store.note(name, "move secrets", "done", origin=origin, to=target)
-                store.keep_end(name)
-        if self.check:
-            text = f"{len(names)} clients' secrets would go from {origin} to {target}."
-        else:
-            text = f"{len(names)} clients' secrets went from {origin} to {target}."
+            if not self.check:
+                names = move.run()
+        went = "would go" if self.check else "went"
+        text = f"{len(names)} clients' secrets {went} from {origin} to {target}."
         return self._say(True, text, names)
 
     def _source(self) -> Settings | None:

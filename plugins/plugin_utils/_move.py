@@ -5,8 +5,8 @@
 """The secrets of all clients, from one store to another, without a change to any of them.
 
 The old store is the truth until every copy was read back; then the new one is, and only then is
-anything removed. ``state/secret-store`` says how far it came, so it can be repeated from wherever
-it was cut off.
+anything removed: each client's by itself, compared once more, and when its journal has the line.
+``state/secret-store`` says how far it came, so it can be repeated from wherever it was cut off.
 """
 
 from __future__ import annotations
@@ -22,21 +22,32 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.opening i
     described,
     same_place,
 )
+from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
+
+#: From where to where, in words.
+Way = tuple[str, str]
 
 #: No client can have this name.
 _PROBE = "move-probe"
 _AGAIN = "run it again: what was done is kept, and nothing is lost"
+_WHAT = "move secrets"
 
 
 class Move:
     """:param source: where the secrets are said to be, None for what was written down
     :param opened: opens a store
+    :param noted: sees to a client's line in its journal, also when it is called again
     """
 
     def __init__(
-        self, home: Home, source: Settings | None, opened: Callable[[Settings], SecretStore]
+        self,
+        home: Home,
+        source: Settings | None,
+        opened: Callable[[Settings], SecretStore],
+        noted: Callable[[str, Way], None],
     ) -> None:
         self._home = home
+        self._noted = noted
         self._target = home.configured
         self._known = home.known() or Whereabouts(source or home.assumed())
         self._source = self._from(source)
@@ -49,8 +60,7 @@ class Move:
         return same_place(self._source, self._target)
 
     @property
-    def way(self) -> tuple[str, str]:
-        """From where to where."""
+    def way(self) -> Way:
         return described(self._source), described(self._target)
 
     @property
@@ -117,6 +127,7 @@ class Move:
                     self._old.where(client),
                     "find out who removed them from the new one; copy them there by hand",
                 )
+            self._refuse_different(client)
         elif there not in (None, wanted) and not self._is_ours(client):
             raise FleetError(
                 "there are other secrets of it already",
@@ -134,8 +145,21 @@ class Move:
             raise FleetError("its secrets were changed meanwhile", self._old.where(client), _AGAIN)
 
     def _remove(self, client: str) -> None:
-        if self._new.read(client) is not None or not self._old.read(client):
-            self._old.remove(client)
+        """The last thing that is done for a client."""
+        self._refuse_different(client)
+        self._noted(client, self.way)
+        self._old.remove(client)
+
+    def _refuse_different(self, client: str) -> None:
+        """:raises FleetError: what the old store has is not what the new one has, so it stays"""
+        old = self._old.read(client)
+        if old and old != self._new.read(client):
+            raise FleetError(
+                "the old place has other secrets of it than the new one, so nothing is removed",
+                f"{self._old.where(client)} and {self._new.where(client)}",
+                "runs use the new ones: see that these are right, then remove the old ones by hand "
+                "and run this again",
+            )
 
     def _is_one_place(self) -> bool:
         """Whether both stores are the same one under two names. What is removed would be gone."""
@@ -158,3 +182,16 @@ class Move:
             raise FleetError(
                 f"not all secrets could be moved:{''.join(wrong)}", " to ".join(self.way), _AGAIN
             )
+
+
+def note_move(store: Store, client: str, way: Way) -> None:
+    """A line in the client's journal, unless a run that was cut off has written it already.
+
+    :raises FleetError: the journal is damaged, or cannot be written
+    """
+    said = dict(zip(("origin", "to"), way, strict=True))
+    lines = store.verify_journal(client).lines
+    last = next((line for line in reversed(lines) if line["what"] == _WHAT), {})
+    if any(last.get(name) != text for name, text in said.items()):
+        store.note(client, _WHAT, "done", **said)
+    store.keep_end(client)

@@ -179,10 +179,14 @@ class Store:
 
         :raises FleetError: also when they lie in another store, or where they would not last
         """
-        refuse_fleeting(self._config, self._secrets.is_local, os.environ)
+        self.refuse_fleeting()
         verify_writable(self._state)
         self._home.verify(self._secrets, self._has_keys())
         self._secrets.verify()
+
+    def refuse_fleeting(self) -> None:
+        """:raises FleetError: what is stored would be thrown away after the run"""
+        refuse_fleeting(self._config, self._secrets.is_local, os.environ)
 
     def _has_keys(self) -> set[str]:
         """The clients that have a key. A damaged record is found by whoever needs it."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
-from ansible_collections.mai.fleet.plugins.plugin_utils._move import Move
+from ansible_collections.mai.fleet.plugins.plugin_utils._move import Move, Way, note_move
 from ansible_collections.mai.fleet.plugins.plugin_utils._secret_home import Home
 from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.base import SecretStore
 from ansible_collections.mai.fleet.plugins.plugin_utils._secret_stores.opening import (
@@ -85,7 +85,22 @@ class Fleet:
             step("after saving where it is")
 
         home.save = saved  # type: ignore[method-assign]
-        return Move(home, source, lambda given: watched(open_store(given, config, vault()), step))
+        return Move(
+            home,
+            source,
+            lambda given: watched(open_store(given, config, vault()), step),
+            lambda client, way: self.note(kind, client, way, step),
+        )
+
+    def note(self, kind: str, client: str, way: Way, step: Callable[[str], None]) -> None:
+        step(f"before noting {client}")
+        note_move(self.store(kind), client, way)
+        step(f"after noting {client}")
+
+    def moves(self, client: str) -> list[Any]:
+        """Where to the client's journal knows that its secrets went."""
+        lines = self.store("vault_files").verify_journal(client).lines
+        return [line["to"] for line in lines if line["what"] == "move secrets"]
 
     def everything(self, kind: str) -> dict[str, dict[str, str]]:
         store = self.opened(kind)
@@ -136,7 +151,7 @@ def test_a_move_can_be_cut_off_anywhere(fleet: Fleet) -> None:
     fleet.fill("vault_files")
     fleet.move("hashi_vault", step=steps.append).run()
     fleet.move("vault_files").run()
-    assert len(steps) == 2 * (1 + 1 + 1 + 3 + 1 + 3 + 1)
+    assert len(steps) == 2 * (1 + 1 + 1 + 3 + 1 + 3 + 3 + 1)
     for number in range(len(steps)):
         at = count()
 
@@ -156,6 +171,12 @@ def test_a_move_can_be_cut_off_anywhere(fleet: Fleet) -> None:
         assert fleet.opened("vault_files").clients() == []
         fleet.move("vault_files").run()
         assert fleet.opened("hashi_vault").clients() == []
+        # There and back, and each of it once, also where the run was cut off after the line.
+        there, back = "hashi_vault", "vault_files secrets"
+        for client in SECRETS:
+            assert [to.split(" http")[0] for to in fleet.moves(client)] == [there, back] * (
+                number + 2
+            ), (steps[number], client)
 
 
 def is_home(fleet: Fleet, kind: str) -> bool:
@@ -194,6 +215,53 @@ def test_a_change_during_the_move_stops_it_before_anything_is_removed(fleet: Fle
     fleet.store("vault_files").verify()
     fleet.move("hashi_vault").run()
     assert fleet.opened("hashi_vault").read("acme") == {"api_key": "changed"}
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["first try", "second try"])
+def test_other_secrets_in_the_old_place_are_never_removed(fleet: Fleet, cut: bool) -> None:
+    """Whoever is right: the old copy may be the only one of a living key."""
+    fleet.fill("vault_files")
+    other = {"api_key": "sk-or-v1-other"}
+
+    def meddle(what: str) -> None:
+        if what == "before noting acme":
+            fleet.opened("vault_files").write("beta", other)
+            if cut:
+                raise Killed
+
+    move = fleet.move("hashi_vault", step=meddle)
+    if cut:
+        with pytest.raises(Killed):
+            move.run()
+        move = fleet.move("hashi_vault")
+    with pytest.raises(FleetError, match=r"client beta: .*other secrets of it") as raised:
+        move.run()
+    wrong = raised.value.what
+    assert "client acme" not in wrong and "client gone" not in wrong
+    places = [fleet.opened(kind).where("beta") for kind in ("vault_files", "hashi_vault")]
+    assert all(place in wrong for place in places)
+    assert fleet.opened("vault_files").read("beta") == other
+    assert fleet.everything("hashi_vault") == SECRETS
+    assert fleet.moves("beta") == []
+    fleet.opened("vault_files").remove("beta")
+    fleet.move("hashi_vault").run()
+    assert fleet.opened("vault_files").clients() == []
+    assert fleet.move("hashi_vault").done
+
+
+def test_a_client_whose_line_cannot_be_written_keeps_its_old_copy(fleet: Fleet) -> None:
+    """The next run writes the line, and removes the copy then."""
+    fleet.fill("vault_files")
+    journal = fleet.folder / "journal" / "beta.jsonl"
+    journal.mkdir(parents=True)
+    with pytest.raises(FleetError, match=r"client beta: .*journal") as raised:
+        fleet.move("hashi_vault").run()
+    assert "client acme" not in raised.value.what
+    assert fleet.opened("vault_files").clients() == ["beta"]
+    assert len(fleet.moves("acme")) == 1
+    journal.rmdir()
+    assert fleet.move("hashi_vault").run() == ["beta"]
+    assert [len(fleet.moves(client)) for client in SECRETS] == [1, 1, 1]
 
 
 def test_a_run_that_began_before_the_move_stores_nothing_in_the_old_place(fleet: Fleet) -> None:
@@ -241,7 +309,13 @@ def test_two_directories_of_one_type(fleet: Fleet) -> None:
     config = {**fleet.config("vault_files"), "secrets": str(fleet.folder / "keys")}
     with pytest.raises(FleetError, match=r"in vault_files secrets, and fleet.yml names .* keys"):
         Store(config, vault()).verify()
-    move = Move(Home(config), None, lambda given: open_store(given, config, vault()))
+    store = Store(config, vault())
+    move = Move(
+        Home(config),
+        None,
+        lambda given: open_store(given, config, vault()),
+        lambda client, way: note_move(store, client, way),
+    )
     move.run()
     assert Store(config, vault()).secrets("acme") == SECRETS["acme"]
     assert not list((fleet.folder / "secrets").glob("*.yml"))
