@@ -40,7 +40,18 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._instance import (
 )
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Row, Stage, State
 
-Typed = dict[str, tuple[Record, str, str]]
+
+@dataclasses.dataclass(frozen=True)
+class Typed:
+    """A foreign key in a client's connection to OpenRouter.
+
+    :ivar size: bytes of a pad for the instance's secrets
+    """
+
+    record: Record
+    container: str
+    size: int
+    fingerprint: str
 
 
 class ActionModule(Stage):
@@ -54,57 +65,61 @@ class ActionModule(Stage):
             for name, client, row in self.mine(state)
             if row["instance"] == "webui" and foreign_keys(client, self.config) == ADOPT
         ]
-        if not willing:
-            return self.result(state, {})
-        found: dict[str, Row] = {}
-        try:
-            typed = self._typed(state, willing)
-            keys = {key.hash: key for key in self.management().list_keys()} if typed else {}
-            secrets = self._secrets([container for _record, container, _found in typed.values()])
-        except FleetError as error:
-            self.fail(state, willing, error)
-            return self.result(state, {name: {} for name in willing})
-        for name, (record, container, fingerprint) in typed.items():
-            try:
-                key = _key(name, fingerprint, keys)
-                with contextlib.nullcontext() if self.check else self._store.lock():
-                    found[name] = self._accept(record, key, secrets.get(container, {}))
-            except FleetError as error:
-                found[name] = {"failed": True, "failure": error.failure()}
+        found = self._found(willing) if willing else {}
         self.take(state, found)
         return self.result(state, found)
 
-    def _typed(self, state: State, willing: list[str]) -> Typed:
-        """The clients in whose connection a foreign key stands: record, container, fingerprint."""
-        typed: Typed = {}
-        owners = known_owners(self._store, willing)
-        self._instances = self.call("instance_discover", {})["instances"]
-        instances = self._instances.values()
+    def _found(self, willing: list[str]) -> dict[str, Row]:
+        """Rows of the clients for whom there is something to do, or who failed."""
+        try:
+            instances = self.call("instance_discover", {})["instances"]
+            owners = known_owners(self._store, willing)
+        except FleetError as error:
+            return {name: _failed(name, error) for name in willing}
+        rows: dict[str, Row] = {}
+        typed: dict[str, Typed] = {}
         for name in willing:
-            label = (self.config["name"], name)
-            mine = [one for one in instances if (one.get("fleet"), one.get("client")) == label]
             try:
-                record = self._store.record(name)
+                one = self._typed(name, instances, owners)
             except FleetError as error:
-                self.fail(state, [name], error)
+                rows[name] = _failed(name, error)
                 continue
-            if record is None or not record.key_hash or not mine:
-                continue
-            current = fingerprint_of(record.key_hash)
-            key = in_the_app(mine[0], self.config["openrouter_url"], current).key
-            if classify(key, name, current, owners) is Whose.FOREIGN:
-                typed[name] = (record, mine[0]["container"], key)
-        return typed
+            if one is not None:
+                typed[name] = one
+        return {**rows, **(self._accept_all(typed) if typed else {})}
 
-    def _secrets(self, containers: list[str]) -> dict[str, Any]:
-        """What is sealed of the instances, by container."""
-        if not containers:
-            return {}
+    def _typed(
+        self, name: str, instances: Mapping[str, Row], owners: Mapping[str, str]
+    ) -> Typed | None:
+        label = (self.config["name"], name)
+        mine = [one for one in instances.values() if (one.get("fleet"), one.get("client")) == label]
+        record = self._store.record(name)
+        if record is None or not record.key_hash or not mine:
+            return None
+        current = fingerprint_of(record.key_hash)
+        key = in_the_app(mine[0], self.config["openrouter_url"], current).key
+        if classify(key, name, current, owners) is not Whose.FOREIGN:
+            return None
+        return Typed(record, mine[0]["container"], mine[0]["size"], key)
+
+    def _accept_all(self, typed: Mapping[str, Typed]) -> dict[str, Row]:
         # A little more than was measured: something may be typed in meanwhile.
-        sizes = {name: self._instances[name]["size"] + 4096 for name in containers}
-        pads = {name: os.urandom(size).hex() for name, size in sizes.items()}
-        answer = self.call("instance_discover", {"secrets": json.dumps(pads)})["instances"]
-        return {name: json.loads(unseal(answer[name]["sealed"], pads[name])) for name in containers}
+        pads = {one.container: os.urandom(one.size + 4096).hex() for one in typed.values()}
+        try:
+            keys = {fingerprint_of(key.hash): key for key in self.management().list_keys()}
+            sealed = self.call("instance_discover", {"secrets": json.dumps(pads)})["instances"]
+        except FleetError as error:
+            return {name: _failed(name, error) for name in typed}
+        rows = {}
+        for name, one in typed.items():
+            try:
+                key = _key(name, one.fingerprint, keys)
+                secret = _opened(sealed.get(one.container), pads[one.container], one.container)
+                with contextlib.nullcontext() if self.check else self._store.lock():
+                    rows[name] = self._accept(one.record, key, secret)
+            except FleetError as error:
+                rows[name] = _failed(name, error)
+        return rows
 
     def _accept(self, record: Record, key: Key, secret: Mapping[str, Any]) -> Row:
         """Make the key the client's: what comes after finds it like one whose create was cut off.
@@ -114,15 +129,15 @@ class ActionModule(Stage):
         client = record.client
         text = f"the key {fingerprint_of(key.hash)}, which somebody typed in, is the client's now"
         row: Row = {"changed": True, "warnings": [text]}
+        held = [one["key"] for one in secret["connections"]]
+        api_key = next((one for one in held if sha256(one) == key.hash), "")
+        if not api_key:
+            raise FleetError("its key has changed meanwhile", f"client {client}", "run again")
         if self.check:
             return row
         marks = [KeyName.parse(former.name) for former in record.former]
         generation = max([record.generation, *(mark.generation for mark in marks if mark)]) + 1
         name = KeyName(self.config["name"], client, generation, random.token_hex(4))
-        held = [one["key"] for one in secret.get("connections", [])]
-        api_key = next((one for one in held if sha256(one) == key.hash), "")
-        if not api_key:
-            raise FleetError("its key has changed meanwhile", f"client {client}", "run again")
         attempts = [*record.attempts, Attempt(str(name), stamp(now()))]
         self._store.save_record(dataclasses.replace(record, attempts=attempts))
         self._store.save_secrets(client, succeeded(self._store.secrets(client), api_key))
@@ -131,9 +146,33 @@ class ActionModule(Stage):
         return row
 
 
+def _opened(row: Row | None, pad: str, container: str) -> dict[str, Any]:
+    """What an instance's row has under its pad.
+
+    :raises FleetError: it has nothing, which is this instance's trouble and no other's
+    """
+    where, todo = f"container {container}", "run again"
+    if row is None:
+        raise FleetError("it went while its key was read", where, todo)
+    if row["failed"]:
+        failure = row["failure"]
+        raise FleetError(failure["what"], failure["where"] or where, failure["todo"] or todo)
+    try:
+        return dict(json.loads(unseal(row["sealed"], pad)))
+    except (KeyError, ValueError):
+        # Not chained: there are secrets in it.
+        raise FleetError("its key did not come whole", where, todo) from None
+
+
+def _failed(client: str, error: FleetError) -> Row:
+    failure = error.failure()
+    failure["where"] = failure["where"] or f"client {client}"
+    return {"failed": True, "failure": failure}
+
+
 def _key(client: str, fingerprint: str, keys: Mapping[str, Key]) -> Key:
     """:raises FleetError: it is none that can be the client's"""
-    key = next((one for one in keys.values() if fingerprint_of(one.hash) == fingerprint), None)
+    key = keys.get(fingerprint)
     where = f"{client}: Open WebUI's connections"
     if key is None:
         raise FleetError(

@@ -8,6 +8,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog, in_effect
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.diagnosis import (
@@ -21,7 +22,12 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.diagnosis imp
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Account
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import KEEP, owners
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record, now
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
+    Record,
+    chosen,
+    now,
+    unnamed,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import foreign_keys
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import refuse
@@ -117,7 +123,7 @@ class ActionModule(Selecting):
 
     def _diagnose(self, name: str, client: dict[str, Any], at: datetime.datetime) -> Diagnosis:
         record = self._records.get(name)
-        store = self._in_store(name)
+        store, unknown = self._in_store(name, record)
         server = self._on_server(name, client)
         key = key_of(record, store, server)
         found = Found(
@@ -131,6 +137,7 @@ class ActionModule(Selecting):
             owners=self._owners,
             at=at,
             keeps_foreign=foreign_keys(client, self.config) == KEEP,
+            unnamed=unknown,
         )
         diagnosis = diagnose(found)
         if name in self._damaged:
@@ -140,12 +147,28 @@ class ActionModule(Selecting):
             )
         return diagnosis
 
-    def _in_store(self, name: str) -> Place:
+    def _in_store(self, name: str, record: Record | None) -> tuple[Place, dict[str, Key | None]]:
+        """The client's key, and further ones of which its record does not know."""
         try:
-            secret = self.store().secrets(name).get("api_key", "")
+            secrets = self.store().secrets(name)
         except FleetError as error:
-            return Place(error=error)
-        return Place(fingerprint(secret) if secret else "")
+            return Place(error=error), {}
+        if record is not None:
+            secrets = chosen(secrets, record.key_hash) or secrets
+        secret = secrets.pop("api_key", "")
+        unknown = self._unknown(unnamed(secrets, record)) if record else {}
+        return Place(fingerprint(secret) if secret else ""), unknown
+
+    def _unknown(self, hashes: list[str]) -> dict[str, Key | None]:
+        """What OpenRouter says of them. Those of this fleet are named for another reason."""
+        if self._account is None:
+            return {}
+        ours = {key.hash for keys in self._account.keys.values() for key in keys}
+        try:
+            return {one: self.management().key(one) for one in hashes if one not in ours}
+        except FleetError as error:
+            self._problems.append(_of_all("openrouter", error))
+            return {}
 
     def _trouble(self, client: Mapping[str, Any], part: str) -> FleetError | None:
         """Why the client's server did not say this."""

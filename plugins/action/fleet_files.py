@@ -15,8 +15,12 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment impor
     build,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import external_user
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import chosen
-from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
+    Record,
+    chosen,
+    unnamed,
+)
+from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint_of, sha256
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import (
     image_reference,
     with_instance_secrets,
@@ -71,6 +75,7 @@ class ActionModule(Stage):
         record = self._store.record(name)
         if record is not None and not self.check:
             stored = self._current(name, stored, record.key_hash)
+            row["warnings"] = [*row["warnings"], *self._unnamed(stored, record)]
         secrets = with_instance_secrets(stored) if row["instance"] == "webui" else dict(stored)
         if "api_key" not in secrets:
             if not self.check:
@@ -95,6 +100,14 @@ class ActionModule(Stage):
         if current != stored:
             self._store.save_secrets(name, current)
         return current
+
+    def _unnamed(self, stored: dict[str, str], record: Record) -> list[str]:
+        place = self._store.secrets_place(record.client)
+        return [
+            f"{place} holds the secret of the key {fingerprint_of(key_hash)}, which is none of the "
+            "client's: it may be the only copy, so it is kept; mai.fleet.doctor knows more"
+            for key_hash in unnamed(stored, record)
+        ]
 
     def _match(self, name: str, api_key: str, key_hash: str) -> None:
         if sha256(api_key) != key_hash:

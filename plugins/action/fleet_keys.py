@@ -174,7 +174,7 @@ class ActionModule(Stage):
         grace = datetime.timedelta(seconds=float(self.option("grace", 0)))
         for former in after.former:
             known = before.former_key(former.hash)
-            if former.deleted or not former.since or (known and known.since):
+            if former.deleted or not (former.since and former.name) or (known and known.since):
                 continue
             mark = KeyName.parse(former.name)
             older = former.why is Why.REPLACED and mark and mark.generation < after.generation

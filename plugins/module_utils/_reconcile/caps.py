@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Former, parse
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
+    Former,
+    parse,
+    stamp,
+)
 
 #: OpenRouter's smallest unit that a cap can sensibly be told in.
 _DIGITS = 6
@@ -50,6 +55,18 @@ def spent_before(
         if one.hash not in living and (not one.until or at < parse(one.until))
     ]
     return sum(living.values()) + sum(deleted)
+
+
+def seen(former: Former, key: Key | None, reset: str, at: datetime.datetime) -> Former:
+    """With what it has spent so far in this window, for when OpenRouter does not say it any more.
+
+    :param key: what OpenRouter says of it, None when it says nothing
+    """
+    if key is None:
+        return former
+    spent = key.spent[reset]
+    end = window_end(reset, at) if spent else None
+    return replace(former, spent=spent, until=stamp(end) if end else "")
 
 
 def remainder(limit: float, spent: float) -> float:

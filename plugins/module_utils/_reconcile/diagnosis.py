@@ -71,6 +71,8 @@ class Found:
     :ivar owners: clients by the fingerprints of all keys of the fleet
     :ivar app: None where the client is to have no instance
     :ivar keeps_foreign: whether the inventory lets a foreign key be in the app
+    :ivar unnamed: keys whose secrets are stored and that are none of the client's, by hash; None
+        for what OpenRouter does not know
     """
 
     name: str
@@ -83,6 +85,7 @@ class Found:
     owners: Mapping[str, str]
     at: datetime.datetime
     keeps_foreign: bool = False
+    unnamed: Mapping[str, Key | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -154,6 +157,7 @@ class _Doctor:
             "server": self._place("server", found.server),
             "app": NO_MATTER if found.app is None else self._place("app", found.app),
         }
+        self._unnamed()
         key = self._key.removeprefix("sha256:") or NO_MATTER
         self._result.line = {"client": found.name, "key": key, **cells, **self._account()}
         self._result.details.update(
@@ -216,6 +220,20 @@ class _Doctor:
             return NO_MATTER
         self._problem(name, f"still holds the key {place.key} of an absent client", self._site)
         return YES if place.key == self._key else "other"
+
+    def _unnamed(self) -> None:
+        for key_hash, key in self._found.unnamed.items():
+            what = f"the secret of the key {fingerprint_of(key_hash)} is kept"
+            if key is None:
+                self._result.notes.append(f"store: {what}, and OpenRouter does not know that key")
+                continue
+            state = "is disabled" if key.disabled else "works"
+            self._problem(
+                "store",
+                f"{what}, which is none of the client's; OpenRouter calls it {key.name}, and it "
+                f"{state}",
+                "find out who needs it, for this may be the only copy; then take it out by hand",
+            )
 
     # OpenRouter
 

@@ -42,6 +42,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import (
     remainder,
+    seen,
     spent_before,
     window_end,
 )
@@ -181,7 +182,7 @@ class Keys:
         desired = replace(desired, replace=_replaces(desired, record, current, live, self._at))
         kept = None if desired.replace or renews else current
         others = [key for key in live if key is not kept]
-        left = _remainder(desired, record, others, self._at)
+        left = _remainder(desired, record, kept, others, self._at)
         if left is not None:
             desired = replace(desired, limit=left.limit)
         if desired.suspended and not self._check:
@@ -203,7 +204,8 @@ class Keys:
                 f"the key {current.name} ended on {current.expires_at}, and with it the client's "
                 "service, until another took its place; does mai.fleet.schedule's timer run?"
             )
-        remembered = replace(self._remember(record, current, live, orphans), remainder=left)
+        remembered = self._remember(desired, record, current, live, orphans)
+        remembered = replace(remembered, remainder=left)
         older = [key for key in others if key not in orphans]
         before = self._view(desired, current, guardrail, others)
         after = {
@@ -350,10 +352,19 @@ class Keys:
             )
 
     def _remember(
-        self, record: Record, current: Key | None, live: list[Key], orphans: list[Key]
+        self,
+        desired: Desired,
+        record: Record,
+        current: Key | None,
+        live: list[Key],
+        orphans: list[Key],
     ) -> Record:
         """The record with what was found: the current key, and keys of runs that were cut off."""
-        former = [one for one in record.former if current is None or one.hash != current.hash]
+        former = [
+            seen(one, _by_hash(live, one.hash), desired.reset, self._at)
+            for one in record.former
+            if current is None or one.hash != current.hash
+        ]
         former += [Former(key.hash, key.name, Why.ORPHAN, stamp(self._at)) for key in orphans]
         found = {key.name for key in live}
         oldest = stamp(self._at - ATTEMPT_LIFE)
@@ -367,7 +378,8 @@ class Keys:
             return record
         replaced = _by_hash(live, record.key_hash)
         if replaced is not None:
-            former = [*former, Former(replaced.hash, replaced.name, Why.REPLACED)]
+            gone = Former(replaced.hash, replaced.name, Why.REPLACED)
+            former = [*former, seen(gone, replaced, desired.reset, self._at)]
         return replace(
             record,
             key_hash=current.hash,
@@ -508,15 +520,15 @@ class Keys:
                 f"key {name}",
                 "the secret is stored; do not go on before this is understood",
             )
-        older_names = {other.hash: other.name for other in older}
-        if desired.replace and record.key_hash:
-            # Also one that is not listed, because somebody moved it to another workspace.
-            older_names.setdefault(record.key_hash, "")
         replaced = [
-            Former(other, older_name, Why.REPLACED)
-            for other, older_name in older_names.items()
-            if not record.former_key(other)
+            seen(Former(other.hash, other.name, Why.REPLACED), other, desired.reset, self._at)
+            for other in older
+            if not record.former_key(other.hash)
         ]
+        known = {former.hash for former in (*record.former, *replaced)}
+        if record.key_hash and record.key_hash not in known:
+            # Not listed: deleted by somebody, or moved to another workspace.
+            replaced.append(Former(record.key_hash, "", Why.REPLACED))
         self._store.save_record(
             replace(
                 done,
@@ -653,10 +665,11 @@ def _replaces(
 
 
 def _remainder(
-    desired: Desired, record: Record, others: list[Key], at: datetime.datetime
+    desired: Desired, record: Record, kept: Key | None, others: list[Key], at: datetime.datetime
 ) -> Remainder | None:
     """What is left of the cap after what former keys have spent of it. None: they spent nothing."""
-    spent = spent_before(record.former, others, desired.reset, at)
+    former = [one for one in record.former if kept is None or one.hash != kept.hash]
+    spent = spent_before(former, others, desired.reset, at)
     if desired.limit is None or not spent:
         return None
     end = window_end(desired.reset, at)

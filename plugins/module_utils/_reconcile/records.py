@@ -41,8 +41,8 @@ class Former:
     :ivar why: an orphan's secret is lost; of a replaced key the store has the secret still
     :ivar since: when it was disabled, empty while it works
     :ivar deleted: when it was about to be deleted, empty before
-    :ivar spent: USD that it spent until then in the window of the client's cap
-    :ivar until: the end of that window, empty when it has none
+    :ivar spent: USD that it had spent when it was seen last, in the window of the client's cap
+    :ivar until: the end of that window, empty when it has none, or nothing was spent
     """
 
     hash: str
@@ -218,7 +218,7 @@ def is_api_key(name: str) -> bool:
 def succeeded(secrets: Mapping[str, str], secret: str) -> dict[str, str]:
     """A client's secrets when this one is its key's: the one before is kept beside it."""
     old = secrets.get("api_key")
-    kept = {_beside(sha256(old)): old} if old else {}
+    kept = {_beside(sha256(old)): old} if old and old != secret else {}
     mine = {name: value for name, value in secrets.items() if name != _beside(sha256(secret))}
     return {**mine, **kept, "api_key": secret}
 
@@ -247,6 +247,17 @@ def current(secrets: Mapping[str, str]) -> dict[str, str]:
 def without(secrets: Mapping[str, str], key_hash: str) -> dict[str, str]:
     """A client's secrets when this former key is deleted."""
     return {name: value for name, value in secrets.items() if name != _beside(key_hash)}
+
+
+def unnamed(secrets: Mapping[str, str], record: Record) -> list[str]:
+    """Hashes of keys whose secrets are stored, and of which the record does not know.
+
+    A run that made a typed-in key the client's leaves one, if it ends before OpenRouter knows of it
+    and nobody wants that any more. It may be the only copy, so nobody but a person removes it.
+    """
+    known = {record.key_hash, *(former.hash for former in record.former)}
+    hashes = [sha256(secret) for name, secret in secrets.items() if is_api_key(name)]
+    return [key_hash for key_hash in hashes if key_hash not in known]
 
 
 def _beside(key_hash: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import window_end
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import seen
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import Changes
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     Former,
@@ -99,6 +99,8 @@ class Retirement:
                 record = self._delete(record, cap, former, key)
                 changed = True
             elif former.deleted and former.is_over(self.at):
+                if not self.check:
+                    self._drop_secret(record, former)
                 record = self._write(record, former, None)
                 changed = True
         return {"changed": changed, "warnings": warnings}
@@ -111,22 +113,20 @@ class Retirement:
 
     def _delete(self, record: Record, cap: Cap, former: Former, key: Key | None) -> Record:
         """What it spent is on disk before the key is gone, and with it the account of that."""
-        end = window_end(cap.reset, self.at)
-        deleted = replace(
-            former,
-            deleted=stamp(self.at),
-            spent=key.spent[cap.reset] if key else former.spent,
-            until=stamp(end) if end else "",
-        )
+        deleted = replace(seen(former, key, cap.reset, self.at), deleted=stamp(self.at))
         record = self._write(record, former, deleted)
         if self.check:
             return record
         self._changes(record).delete_key(former.hash)
+        self._drop_secret(record, former)
+        return self._write(record, deleted, None) if deleted.is_over(self.at) else record
+
+    def _drop_secret(self, record: Record, former: Former) -> None:
+        """That of a deleted key, also where an earlier run ended before it could."""
         secrets = self.store.secrets(record.client)
         left = without(secrets, former.hash)
         if left != secrets:
             self.store.save_secrets(record.client, left)
-        return self._write(record, deleted, None) if deleted.is_over(self.at) else record
 
     def _changes(self, record: Record) -> Changes:
         return Changes(self.api, self.store, record.client)

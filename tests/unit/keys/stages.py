@@ -169,6 +169,7 @@ class Stages:
             "groups": {"fleet": SERVERS, "all": SERVERS},
             "hostvars": self.hosts,
             "ansible_play_batch": SERVERS,
+            "ansible_play_hosts_all": SERVERS,
         }
 
     def _action(self, name: str, options: Row, check: bool) -> Stage:

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from ansible_collections.mai.fleet.plugins.action import fleet_keys, fleet_proof
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile import records
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile import records, retirement
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 from unit.keys.bench import MINI, Bench, Row
@@ -120,6 +120,51 @@ def test_what_a_deleted_key_spent_counts_until_the_window_ends(stages: Stages) -
     assert keys(stages) == [(True, 100)]
     assert (stages.record().former, stages.record().remainder) == ([], None)
     assert not go_on(stages, grace=0)
+
+
+def test_what_a_former_key_spent_counts_also_when_somebody_else_deletes_it(stages: Stages) -> None:
+    """Or OpenRouter itself, some time after its end: nobody says then what it spent."""
+    spend(stages, 30)
+    rotate(stages)
+    spend(stages, 5, key=0)
+    go_on(stages)
+    assert keys(stages) == [(False, 100), (True, 65)]
+    stages.bench.quietly("DELETE", f"/keys/{stages.bench.living()[0]['hash']}")
+    assert not go_on(stages)
+    assert keys(stages) == [(True, 65)]
+    stages.bench.simulator.advance(days=2)
+    go_on(stages)
+    assert keys(stages) == [(True, 65)]
+    stages.bench.simulator.advance(days=31)
+    go_on(stages)
+    assert (keys(stages), stages.record().former) == ([(True, 100)], [])
+
+
+@pytest.mark.parametrize("cut", ["deleted by somebody", "cut off before its secret went"])
+def test_no_secret_of_a_deleted_key_stays(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    old = stages.bench.key()["hash"]
+    if cut == "deleted by somebody":
+        stages.bench.quietly("DELETE", f"/keys/{old}")
+    else:
+        rotate(stages)
+        stages.bench.simulator.advance(days=2)
+
+        def killed(*_given: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(retirement, "without", killed)
+            with pytest.raises(KeyboardInterrupt):
+                go_on(stages)
+    go_on(stages)
+    stages.bench.simulator.advance(days=2)
+    go_on(stages)
+    secrets = stages.bench.store.secrets("acme")
+    assert [name for name in secrets if name.startswith("api_key")] == ["api_key"]
+    assert stages.record().former == []
+    assert not go_on(stages)
 
 
 def test_a_cap_for_life_is_never_full_again(stages: Stages) -> None:
