@@ -23,6 +23,7 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,18 @@ _LOOK = 32 << 20
 #: Client names, the time of the export, and nothing that leads elsewhere.
 _ARCHIVE = re.compile(r"([a-z][a-z0-9_]{1,30})-[0-9]{8}T[0-9]{6}Z\.tar\.gz")
 _GO_ON = "mend it and run again, or go on without an export: -e fleet_export=false"
+#: What SQLite says of the place where the database is looked at, what it means, and what to do.
+_PLACE = [
+    ("locked", "something else uses it", "find out what does, such as a backup; then run again"),
+    ("disk is full", "the disk is full", "make room there and run again"),
+    ("unable to open", "it cannot be opened", "look at the directory's owner and mode"),
+    ("readonly", "it cannot be written", "look at the directory's owner, mode and mount"),
+    (
+        "disk I/O error",
+        "the disk fails",
+        "look at the kernel's log, then run again",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -128,12 +141,11 @@ class Exporter:
                 self._docker.stop(container.id)
             image = next(iter(mine[0].image_ids - {""})) if mine else client.image
             row.more["export"] = self._export(client, volume.name, image)
-        except (FleetError, OSError) as error:
-            problem = error if isinstance(error, FleetError) else _explained(error)
-            problem.todo = problem.todo or _GO_ON
-            row.error, row.changed, row.after, row.diff = problem, False, view, []
+        except Exception as error:
+            # Whatever it is, who had service has it again.
             for container in running:
                 self._docker.start(container.id)
+            row.error, row.changed, row.after, row.diff = _explained(error), False, view, []
         return row
 
     def _mine(self, name: str) -> list[Container]:
@@ -308,7 +320,11 @@ def manifest_of(archive: Path) -> Path:
 def _scratch(directory: Path, name: str) -> Iterator[Path]:
     """A directory for the database, at a place that the next run clears after a crash."""
     for left in directory.glob(f".{name}-*"):
-        shutil.rmtree(left)
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            # Of a manifest that was being written.
+            left.unlink()
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as folder:
         yield Path(folder)
 
@@ -318,20 +334,36 @@ def _database(scratch: Path, key_hashes: frozenset[str]) -> dict[str, Any]:
 
     It is written anew, so that nothing of a key is left between the rows.
 
-    :raises FleetError: the database is damaged
+    :raises FleetError: the database is damaged, or cannot be worked with where it was put
     """
+    with _opened(scratch / _DATABASE, _DATABASE) as database:
+        _check(database)
+        _blank_keys(database, key_hashes)
+        database.execute("VACUUM INTO ?", (str(scratch / "clean.db"),))
+        return _counts(database)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, where: str) -> Iterator[sqlite3.Connection]:
+    """:param where: the database as a person knows it"""
     try:
-        with contextlib.closing(
-            sqlite3.connect(scratch / _DATABASE, isolation_level=None)
-        ) as database:
-            _check(database)
-            _blank_keys(database, key_hashes)
-            database.execute("VACUUM INTO ?", (str(scratch / "clean.db"),))
-            return _counts(database)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+            yield database
     except sqlite3.Error as error:
-        raise FleetError(
-            f"the database of the instance is damaged: {error}", _DATABASE, _GO_ON
-        ) from error
+        raise _refused(error, where, path.parent.parent) from error
+
+
+def _refused(error: sqlite3.Error, where: str, directory: Path) -> FleetError:
+    """What SQLite complains of: of the database, or of the place that it was put in."""
+    said = str(error)
+    for words, what, todo in _PLACE:
+        if words in said:
+            text = f"the database was put there to be looked at, and {what}: {said}"
+            return FleetError(text, str(directory), todo)
+    if "no such" in said:
+        todo = "let the client's version be the one that its data is of; else: " + _GO_ON
+        return FleetError(f"it is not as Open WebUI makes it: {said}", where, todo)
+    return FleetError(f"the database is damaged: {said}", where, _GO_ON)
 
 
 def _check(database: sqlite3.Connection) -> None:
@@ -361,7 +393,7 @@ def _counts(database: sqlite3.Connection) -> dict[str, Any]:
 def _chats(archive: tarfile.TarFile, scratch: Path) -> int:
     """A file for each person who has chats, as Open WebUI imports them; how many there are."""
     made: set[str] = set()
-    with contextlib.closing(sqlite3.connect(scratch / "clean.db")) as database:
+    with _opened(scratch / "clean.db", _DATABASE) as database:
         people = database.execute(
             'SELECT DISTINCT chat.user_id, coalesce("user".email, chat.user_id) '
             'FROM chat LEFT JOIN "user" ON "user".id = chat.user_id'
@@ -428,11 +460,11 @@ def _read_back(path: Path, packed: dict[str, Any], scratch: Path) -> None:
             # To its end, where the checksum is.
             while unpacked.read(_CHUNK):
                 pass
-        with contextlib.closing(sqlite3.connect(copy)) as database:
-            _check(database)
-            found = {**_counts(database), "sha256": digest.hexdigest()}
-    except (OSError, EOFError, tarfile.TarError, sqlite3.Error) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError, tarfile.TarError) as error:
         raise FleetError(f"the archive cannot be read back: {error}", str(path), _GO_ON) from error
+    with _opened(copy, str(path)) as database:
+        _check(database)
+        found = {**_counts(database), "sha256": digest.hexdigest()}
     if any(packed[field] != value for field, value in found.items()):
         raise FleetError("the archive is not what was written", str(path), _GO_ON)
 
@@ -441,9 +473,15 @@ def _state(containers: list[Container]) -> str:
     return containers[0].state if containers else "absent"
 
 
-def _explained(error: OSError) -> FleetError:
-    todo = "make room there and run again" if error.errno == errno.ENOSPC else ""
-    return FleetError(error.strerror or str(error), str(error.filename or ""), todo)
+def _explained(error: Exception) -> FleetError:
+    """For a person. What nobody foresaw goes on as it is."""
+    if isinstance(error, OSError):
+        todo = "make room there and run again" if error.errno == errno.ENOSPC else ""
+        error = FleetError(error.strerror or str(error), str(error.filename or ""), todo)
+    if not isinstance(error, FleetError):
+        raise error
+    error.todo = error.todo or _GO_ON
+    return error
 
 
 def _difference(name: str, row: Row) -> dict[str, str]:
