@@ -59,12 +59,9 @@ _PLACE = [
     ("disk is full", "the disk is full", "make room there and run again"),
     ("unable to open", "it cannot be opened", "look at the directory's owner and mode"),
     ("readonly", "it cannot be written", "look at the directory's owner, mode and mount"),
-    (
-        "disk I/O error",
-        "the disk fails",
-        "look at the kernel's log, then run again",
-    ),
+    ("disk I/O error", "the disk fails", "look at the kernel's log, then run again"),
 ]
+_DAMAGED = ("not a database", "malformed", "corrupt")
 
 
 @dataclass(frozen=True)
@@ -363,7 +360,9 @@ def _refused(error: sqlite3.Error, where: str, directory: Path) -> FleetError:
     if "no such" in said:
         todo = "let the client's version be the one that its data is of; else: " + _GO_ON
         return FleetError(f"it is not as Open WebUI makes it: {said}", where, todo)
-    return FleetError(f"the database is damaged: {said}", where, _GO_ON)
+    damaged = any(words in said for words in _DAMAGED)
+    what = "the database is damaged" if damaged else "the database cannot be read"
+    return FleetError(f"{what}: {said}", where, _GO_ON)
 
 
 def _check(database: sqlite3.Connection) -> None:
