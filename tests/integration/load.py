@@ -45,12 +45,14 @@ class Load:
         self._loop = threading.Thread(target=self._chat)
 
     @property
-    def expected(self) -> str:
-        return f"This is OpenAI: GPT-4o-mini, simulated. You said: {self._prompt}"
-
-    @property
     def is_streaming(self) -> bool:
-        return self._stream.is_alive() and self.streamed != self.expected
+        return self._stream.is_alive() and self.streamed != self._expected
+
+    def went_well(self) -> None:
+        """To be asked at the end: that everything was answered."""
+        assert self.failed == []
+        assert self.chats > 20
+        assert self.streamed == self._expected
 
     def wait(self, chats: int) -> None:
         """Until so many more short chats were answered."""
@@ -75,6 +77,10 @@ class Load:
         self._ends.set()
         self._stream.join(TIMEOUT)
         self._loop.join(TIMEOUT)
+
+    @property
+    def _expected(self) -> str:
+        return f"This is OpenAI: GPT-4o-mini, simulated. You said: {self._prompt}"
 
     def _watch(self) -> None:
         body = {

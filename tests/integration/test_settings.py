@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -440,6 +441,40 @@ def test_the_allowlist_changes_without_a_restart(acme: Instance) -> None:
     )
     acme.settle()
     assert acme.started() == container
+
+
+def test_chats_go_on_while_other_models_come_and_go(acme: Instance) -> None:
+    """Often, and with several people at once: a list that is empty for a moment fails some chats
+    of ten changes, and maybe none of one."""
+    kept = "openai/gpt-4o-mini"
+    statuses: list[int] = []
+    ends = threading.Event()
+
+    def chat(model: str, account: str) -> int:
+        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+        token = acme.secrets[f"{account}_token"]
+        return call(acme.base, "POST", "/api/chat/completions", token, body)[0]
+
+    def chat_on() -> None:
+        while not ends.is_set():
+            statuses.append(chat(kept, "probe"))
+
+    people = [threading.Thread(target=chat_on) for _ in range(4)]
+    for person in people:
+        person.start()
+    try:
+        for models in [{kept: MODELS[kept], **ANOTHER}, MODELS] * 5:
+            assert acme.settle(models=models)["changed"]
+            # The list alone is between an admin and a model; users are also kept off by its row.
+            for account in ("service", "probe"):
+                sold = {one for one in {**MODELS, **ANOTHER} if chat(one, account) == 200}
+                assert sold == set(models)
+    finally:
+        ends.set()
+        for person in people:
+            person.join()
+    assert set(statuses) == {200}
+    assert len(statuses) > 20
 
 
 def test_a_rotated_key_is_stored_without_a_restart(acme: Instance) -> None:

@@ -177,6 +177,7 @@ class OpenWebUI:
     def models(self) -> list[dict[str, Any]]:
         """The models that this account sees, straight from the settings and without a cache.
 
+        Chats of all accounts go by them from then on: the list in memory is replaced in one step.
         A model has ``urlIdx``, the index of the connection that serves it.
         """
         path = "/api/models?refresh=true"
@@ -236,26 +237,18 @@ class OpenWebUI:
             ),
         )
 
-    def set_provider(self, provider: Provider) -> None:
-        """Replace the whole setting. It is in force with the next request."""
-        body = {
-            "ENABLE_OPENAI_API": provider.enabled,
-            "OPENAI_API_BASE_URLS": [one.url for one in provider.connections],
-            "OPENAI_API_KEYS": [one.key for one in provider.connections],
-            "OPENAI_API_CONFIGS": {
-                str(index): one.config for index, one in enumerate(provider.connections)
-            },
-        }
-        self._object("POST", "/openai/config/update", body)
+    def set_provider(self, old: Provider, new: Provider) -> None:
+        """Store what differs. Keys are in force with the next request, what is to be listed with
+        the next :meth:`models`.
 
-    def set_provider_keys(self, keys: list[str]) -> None:
-        """Replace the connections' keys and nothing else. They are in force with the next request.
-
-        :meth:`set_provider` makes Open WebUI forget its list of models, and a chat that is being
-        prepared at that moment fails. This does not.
+        The form's own ``/openai/config/update`` empties the list that chats go by, and those that
+        are being prepared at that moment fail. An import leaves it alone.
         """
-        body = {"config": {"openai.api_keys": keys}}
-        self._object("POST", "/api/v1/configs/import", body)
+        there = _provider_settings(old)
+        differs = {
+            name: value for name, value in _provider_settings(new).items() if value != there[name]
+        }
+        self._object("POST", "/api/v1/configs/import", {"config": differs})
 
     def model_rows(self) -> list[ModelRow]:
         """The rows of providers' models; presets, which are based on such a model, are not here."""
@@ -401,6 +394,17 @@ def _model_row(entry: dict[str, Any]) -> ModelRow:
         ),
         active=entry.get("is_active") is True,
     )
+
+
+def _provider_settings(provider: Provider) -> dict[str, Any]:
+    return {
+        "openai.enable": provider.enabled,
+        "openai.api_base_urls": [one.url for one in provider.connections],
+        "openai.api_keys": [one.key for one in provider.connections],
+        "openai.api_configs": {
+            str(index): one.config for index, one in enumerate(provider.connections)
+        },
+    }
 
 
 def _model_form(row: ModelRow) -> dict[str, Any]:

@@ -144,10 +144,8 @@ def apply(api: OpenWebUI, old: State, new: State) -> None:
     """Write what differs. What closes a door comes first."""
     if new.admin_config != old.admin_config:
         api.set_admin_config(new.admin_config)
-    if _without_keys(new.provider) != _without_keys(old.provider):
-        api.set_provider(new.provider)
-    elif new.provider != old.provider:
-        api.set_provider_keys([one.key for one in new.provider.connections])
+    if new.provider != old.provider:
+        api.set_provider(old.provider, new.provider)
     for model_id in old.rows.keys() - new.rows.keys():
         api.delete_model_row(model_id)
     for model_id, row in new.rows.items():
@@ -159,14 +157,16 @@ def apply(api: OpenWebUI, old: State, new: State) -> None:
             api.update_model_row(row)
         if there.grants != row.grants:
             api.share_model(model_id, row.grants)
+    if _listed(new) != _listed(old):
+        api.models()  # What is stored by now is what chats go by.
     if new.banners != old.banners:
         api.set_banners(new.banners)
 
 
-def _without_keys(provider: Provider) -> Provider:
-    return replace(
-        provider, connections=tuple(replace(one, key="") for one in provider.connections)
-    )
+def _listed(state: State) -> tuple[Provider, dict[str, ModelRow]]:
+    """What Open WebUI makes its list of models of: everything but the keys."""
+    connections = tuple(replace(one, key="") for one in state.provider.connections)
+    return replace(state.provider, connections=connections), state.rows
 
 
 def our_connection(

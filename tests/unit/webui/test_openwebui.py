@@ -108,9 +108,10 @@ def test_an_error_does_not_quote_what_was_sent(recorded: Any) -> None:
         "msg": "Input should be a valid list",
         "input": body,
     }
-    recorded.answer("POST /openai/config/update", 422, {"detail": [detail]})
+    recorded.answer("POST /api/v1/configs/import", 422, {"detail": [detail]})
+    nothing = Provider(enabled=True, connections=())
     with pytest.raises(ApiError) as caught:
-        OpenWebUI(recorded.transport, "t").set_provider(Provider(enabled=True, connections=()))
+        OpenWebUI(recorded.transport, "t").set_provider(nothing, nothing)
     assert "body.OPENAI_API_BASE_URLS: Input should be a valid list" in caught.value.what
     assert "verysecret" not in repr(caught.value) + str(caught.value)
 
@@ -132,25 +133,31 @@ def test_settings_of_connections_are_found_by_index_or_url_and_written_by_index(
             "OPENAI_API_CONFIGS": {"https://b": {"enable": False}, "2": {"model_ids": ["m"]}},
         },
     )
-    recorded.answer("POST /openai/config/update", 200, {})
+    recorded.answer("POST /api/v1/configs/import", 200, {})
     api = OpenWebUI(recorded.transport, "t")
     provider = api.provider()
     assert [one.key for one in provider.connections] == ["key-a", "", ""]
     assert [one.enabled for one in provider.connections] == [True, False, True]
     assert [one.model_ids for one in provider.connections] == [[], [], ["m"]]
-    api.set_provider(provider)
-    assert recorded.requests[-1]["body"] == {
-        "ENABLE_OPENAI_API": True,
-        "OPENAI_API_BASE_URLS": ["https://a", "https://b", "https://c"],
-        "OPENAI_API_KEYS": ["key-a", "", ""],
-        "OPENAI_API_CONFIGS": {"0": {}, "1": {"enable": False}, "2": {"model_ids": ["m"]}},
+    api.set_provider(Provider(enabled=False, connections=()), provider)
+    assert recorded.requests[-1]["body"]["config"] == {
+        "openai.enable": True,
+        "openai.api_base_urls": ["https://a", "https://b", "https://c"],
+        "openai.api_keys": ["key-a", "", ""],
+        "openai.api_configs": {"0": {}, "1": {"enable": False}, "2": {"model_ids": ["m"]}},
     }
 
 
-def test_keys_are_replaced_without_the_rest(recorded: Any) -> None:
+def test_of_the_connections_only_what_differs_is_written(recorded: Any) -> None:
     recorded.answer("POST /api/v1/configs/import", 200, {})
-    OpenWebUI(recorded.transport, "t").set_provider_keys(["key-a", ""])
-    assert recorded.requests[-1]["body"] == {"config": {"openai.api_keys": ["key-a", ""]}}
+    api = OpenWebUI(recorded.transport, "t")
+    old = Provider(enabled=True, connections=(Connection("https://a", "key", {}),))
+    for connection, written in (
+        (Connection("https://a", "new", {}), {"openai.api_keys": ["new"]}),
+        (Connection("https://a", "key", {"tags": []}), {"openai.api_configs": {"0": {"tags": []}}}),
+    ):
+        api.set_provider(old, Provider(enabled=True, connections=(connection,)))
+        assert recorded.requests[-1]["body"] == {"config": written}
 
 
 def test_the_second_factor_policy_is_never_sent(recorded: Any) -> None:

@@ -205,18 +205,33 @@ def test_the_notice_of_a_suspension_comes_and_goes_beside_other_banners() -> Non
     assert wanted(SETTINGS, shown, NOW).banners == [other]
 
 
-def test_a_new_key_alone_leaves_the_list_of_models_alone(recorded: Any) -> None:
-    """Open WebUI forgets it with every other change, and chats that have just begun fail."""
-    for request in ("POST /api/v1/configs/import", "POST /openai/config/update"):
+def test_chats_go_by_what_is_stored_once_all_of_it_is(recorded: Any) -> None:
+    """A new key needs no more than to be stored."""
+    written = ["POST /api/v1/configs/import", "POST /api/v1/models/create"]
+    for request in written:
         recorded.answer(request, 200, {})
+    recorded.answer("GET /api/models?refresh=true", 200, {"data": []})
     api = OpenWebUI(recorded.transport, "t")
-    new = _state(THEIRS, OURS)
-    apply(api, _state(THEIRS, replace(OURS, key="sk-or-v1-old")), new)
-    assert [row["request"] for row in recorded.requests] == ["POST /api/v1/configs/import"]
-    assert recorded.requests[0]["body"] == {"config": {"openai.api_keys": ["their-key", KEY]}}
-    apply(api, _state(THEIRS, replace(OURS, key="sk-or-v1-old", config={})), new)
-    assert recorded.requests[-1]["request"] == "POST /openai/config/update"
-    assert len(recorded.requests) == 2
+    banner = _state(THEIRS, OURS, banners=[{"id": "x"}])
+    recorded.answer("POST /api/v1/configs/banners", 200, [])
+    apply(api, _state(THEIRS, replace(OURS, key="sk-or-v1-old")), banner)
+    asked = [row["request"] for row in recorded.requests]
+    assert asked == ["POST /api/v1/configs/import", "POST /api/v1/configs/banners"]
+    recorded.requests.clear()
+    new = _state(THEIRS, OURS, rows={"a/one": ModelRow("a/one", "One")})
+    apply(api, _state(THEIRS, replace(OURS, config={})), new)
+    asked = [row["request"] for row in recorded.requests]
+    assert asked == [*written, "GET /api/models?refresh=true"]
+
+
+def test_a_model_that_was_switched_off_is_listed_again(recorded: Any) -> None:
+    row = ModelRow("a/one", "One")
+    recorded.answer("POST /api/v1/models/model/update", 200, {})
+    recorded.answer("GET /api/models?refresh=true", 200, {"data": []})
+    off = _state(OURS, rows={"a/one": replace(row, active=False)})
+    apply(OpenWebUI(recorded.transport, "t"), off, _state(OURS, rows={"a/one": row}))
+    asked = [row["request"] for row in recorded.requests]
+    assert asked == ["POST /api/v1/models/model/update", "GET /api/models?refresh=true"]
 
 
 def _typed(key: str, policy: str = "report", **owners: str) -> tuple[Settings, State]:
