@@ -23,6 +23,7 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._account import (
     amount,
     given,
     outcome,
+    refuse_name,
     unique,
 )
 
@@ -71,6 +72,7 @@ class ActionModule(AccountAction):
 def _wanted(guardrail: Options) -> Wanted:
     """:raises FleetError: an option that is not as it has to be"""
     name = str(guardrail["name"])
+    refuse_name(name, "guardrail")
     settings: Options = {}
     for option, value in given(guardrail, SETTINGS).items():
         if option in LISTS:

@@ -15,6 +15,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.named_keys im
     Account,
     NamedKeys,
     Wanted,
+    moment,
 )
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import now
 from ansible_collections.mai.fleet.plugins.module_utils._rows import Row
@@ -24,12 +25,16 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._account import (
     Options,
     amount,
     given,
+    number,
     outcome,
+    refuse_name,
     unique,
 )
 from ansible_collections.mai.fleet.plugins.plugin_utils._key_files import KeyFiles
 
 _WRITERS = 4
+#: Seconds that nobody waits for: ten years.
+_LONGEST = 10 * 365 * 86400
 #: What only attempts are called.
 _ATTEMPT = re.compile(r".*~[0-9a-f]{8}", re.DOTALL)
 #: UTC with seconds: OpenRouter refuses anything less.
@@ -65,6 +70,7 @@ class ActionModule(AccountAction):
     def work(self, options: Options) -> dict[str, Any]:
         asked = {str(key["name"]): key for key in options["keys"]}
         unique([str(key["name"]) for key in options["keys"]], "keys")
+        grace = number(options["grace"], "the option grace", least=0, most=_LONGEST)
         files = None
         if options["secrets_directory"]:
             directory = str(options["secrets_directory"])
@@ -75,7 +81,7 @@ class ActionModule(AccountAction):
                 api,
                 files,
                 Account.read(api),
-                grace=options["grace"],
+                grace=grace,
                 at=now(),
                 check=self.check,
             )
@@ -96,7 +102,8 @@ def _wanted(key: Options) -> Wanted:
     """:raises FleetError: an option that is not as it has to be"""
     name = str(key["name"])
     where = f"key {name}"
-    if not name.strip() or _ATTEMPT.fullmatch(name):
+    refuse_name(name, "key")
+    if _ATTEMPT.fullmatch(name):
         raise FleetError(
             "this cannot be a key's name: keys that are being made are called like that",
             where,
@@ -108,7 +115,7 @@ def _wanted(key: Options) -> Wanted:
     if "limit_reset" in settings:
         settings["limit_reset"] = str(settings["limit_reset"])
     expires = str(key["expires_at"] or "")
-    if expires and not _TIME.fullmatch(expires):
+    if expires and not (_TIME.fullmatch(expires) and moment(expires)):
         raise FleetError(
             f"expected a time in UTC such as 2027-01-31T00:00:00Z, not {expires}",
             f"{where}: expires_at",
@@ -121,6 +128,8 @@ def _wanted(key: Options) -> Wanted:
         settings=settings,
         expires_at=expires,
         guardrail=None if guardrail is None else str(guardrail),
-        max_age=float(key["max_age_days"]),
+        max_age=number(
+            key["max_age_days"], f"{where}: max_age_days", least=0, most=_LONGEST / 86400
+        ),
         carries=bool(key["carry_usage"]),
     )

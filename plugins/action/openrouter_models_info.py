@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ansible_collections.mai.fleet.plugins.module_utils._errors import Unauthorized
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Model
 from ansible_collections.mai.fleet.plugins.plugin_utils._account import AccountAction, Options
 
@@ -24,7 +25,7 @@ class ActionModule(AccountAction):
 
     def work(self, options: Options) -> dict[str, Any]:
         if options["api_key"]:
-            rows = self.asked_with(options, options["api_key"]).user_models()
+            rows = self._usable(options)
         else:
             # Asked with a key, the list may be that of what the key can use.
             rows = self.asked_with(options, None).catalog()
@@ -36,6 +37,13 @@ class ActionModule(AccountAction):
         known = {row["id"] for row in rows}
         unknown = [str(one) for one in options["ids"] or [] if one not in known]
         return {"changed": False, "models": models, "unknown": unknown}
+
+    def _usable(self, options: Options) -> list[dict[str, Any]]:
+        try:
+            return self.asked_with(options, options["api_key"]).user_models()
+        except Unauthorized as error:
+            error.todo = "check api_key, which is no management key; is it disabled or expired?"
+            raise
 
 
 def _fits(row: Mapping[str, Any], options: Options) -> bool:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from ansible.module_utils.common.parameters import env_fallback
@@ -18,6 +19,8 @@ from ansible_collections.mai.fleet.plugins.module_utils._transport.controller im
 Options = dict[str, Any]
 
 _KEY = "OPENROUTER_MANAGEMENT_KEY"
+_LONGEST_NAME = 200
+_URL = re.compile(r"https?://\S+")
 
 #: The options that all of them have, as the documentation fragment ``openrouter`` describes them.
 CONNECTION: dict[str, dict[str, Any]] = {
@@ -97,10 +100,19 @@ class AccountAction(ActionBase):
         return api if wanted is None else api.inside(_workspace(api, str(wanted)))
 
     def asked_with(self, options: Options, key: str | None) -> OpenRouter:
-        """OpenRouter with any key, or without one."""
+        """OpenRouter with any key, or without one.
+
+        :raises FleetError: an option that is not as it has to be
+        """
         url = str(options["api_url"]).rstrip("/")
+        if not _URL.fullmatch(url):
+            raise FleetError(
+                f"expected an address such as {CONNECTION['api_url']['default']}, not {url}",
+                "the option api_url, or the environment variable OPENROUTER_API_URL",
+            )
+        timeout = number(options["timeout"], "the option timeout", least=0.1, most=3600)
         bearer = None if key is None else str(key)
-        return OpenRouter(Controller(url, bearer, timeout=float(options["timeout"])))
+        return OpenRouter(Controller(url, bearer, timeout=timeout))
 
 
 def _workspace(api: OpenRouter, wanted: str) -> str:
@@ -153,6 +165,27 @@ def amount(value: Any, field: str) -> float | None:
     if not 0 <= usd < float("inf") or isinstance(value, bool):
         raise FleetError(f"expected an amount in USD or the word unlimited, not {value}", field, "")
     return usd
+
+
+def number(value: float, field: str, *, least: float, most: float) -> float:
+    """:raises FleetError: it is not between these"""
+    # Of what is no number, no comparison is true.
+    if not least <= value <= most:
+        raise FleetError(f"expected a number from {least:g} to {most:g}, not {value:g}", field)
+    return float(value)
+
+
+def refuse_name(name: str, kind: str) -> None:
+    """A name that OpenRouter might not keep as it is would be made anew in every run.
+
+    :raises FleetError: it is such a one
+    """
+    if not name or name != name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise FleetError(
+            f"this cannot be the name of a {kind}: {name[:60]!r}",
+            f"the option {kind}s",
+            f"give it 1 to {_LONGEST_NAME} characters, with no space around them and no line break",
+        )
 
 
 def unique(names: list[str], option: str) -> None:

@@ -321,10 +321,17 @@ class NamedKeys:
     def _refuse(self, wanted: Wanted, kept: KeyRow | None) -> None:
         """What cannot be done, before anything is."""
         if kept is None:
+            end = moment(wanted.expires_at)
+            if end and end <= self._at:
+                raise FleetError(
+                    f"the new key would expire {wanted.expires_at}, which is over",
+                    f"key {wanted.name}",
+                    "give it another expires_at",
+                )
             self._safe(wanted.name).ready(wanted.name)
             return
         expires = kept.get("expires_at") or ""
-        if wanted.expires_at and _moment(expires) != _moment(wanted.expires_at):
+        if wanted.expires_at and moment(expires) != moment(wanted.expires_at):
             raise FleetError(
                 f"the key expires {expires or 'never'}, and OpenRouter cannot change that to "
                 f"{wanted.expires_at}",
@@ -361,7 +368,7 @@ class NamedKeys:
             for row in found.orphans
         ]
         expires = (kept.get("expires_at") if kept else "") or ""
-        end = _moment(expires)
+        end = moment(expires)
         if end and end <= self._at:
             warnings.append(f"the key expired {expires}; state: rotated replaces it")
         return warnings
@@ -372,7 +379,7 @@ class NamedKeys:
             return False
         if any(one.why is Why.REPLACED and one.hash in found.former for one in memory.former):
             return False
-        made = _moment(found.key.get("created_at") or "")
+        made = moment(found.key.get("created_at") or "")
         oldest = self._at - datetime.timedelta(days=wanted.max_age)
         return not wanted.max_age or made is None or made < oldest
 
@@ -659,7 +666,7 @@ def _usd(amount: float | None) -> float | int | str:
     return int(amount) if amount == int(amount) else amount
 
 
-def _moment(text: str) -> datetime.datetime | None:
+def moment(text: str) -> datetime.datetime | None:
     """None where it is no time."""
     try:
         time = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))

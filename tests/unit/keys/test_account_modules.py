@@ -274,6 +274,32 @@ def test_what_is_wrong_is_said(tasks: Tasks, module: str) -> None:
     assert "no management key" in tasks.run(module, management_key=...)["msg"]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("timeout", 0, "expected a number from 0.1 to 3600, not 0"),
+        ("timeout", "nan", "expected a number"),
+        ("api_url", "openrouter.ai/api/v1", "expected an address such as https://openrouter.ai"),
+        ("api_url", "", "expected an address"),
+    ],
+)
+def test_a_connection_that_cannot_be(tasks: Tasks, option: str, value: Any, words: str) -> None:
+    result = tasks.run("credits_info", **{option: value})
+    assert result["failed"] and words in result["msg"] and option in result["failure"]["where"]
+
+
+def test_a_key_that_can_use_nothing(tasks: Tasks) -> None:
+    result = tasks.run("models_info", api_key="sk-or-v1-wrong")
+    assert result["failure"]["todo"].startswith("check api_key")
+    assert "sk-or-v1-wrong" not in str(result)
+
+
+@pytest.mark.parametrize("name", ["", " a", "a\tb", "x" * 201])
+def test_a_name_that_no_guardrail_can_have(tasks: Tasks, name: str) -> None:
+    assert "cannot be the name of a guardrail" in refusal(tasks, name)
+    assert tasks.writes() == []
+
+
 def test_the_environment_holds_what_a_task_does_not_say(
     tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

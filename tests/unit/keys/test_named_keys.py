@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import datetime
 import multiprocessing
 import os
@@ -127,17 +128,32 @@ def test_one_key_does_not_hurt_another(tasks: Tasks) -> None:
     [
         ([{"name": "a"}, {"name": "a"}], "a is named more than once"),
         ([{"name": "a~0123abcd"}], "cannot be a key's name"),
-        ([{"name": " "}], "cannot be a key's name"),
+        ([{"name": " "}], "cannot be the name of a key"),
+        ([{"name": "a "}], "cannot be the name of a key: 'a '"),
+        ([{"name": "a\nb"}], "cannot be the name of a key"),
         ([{"name": "a", "limit": -1}], "expected an amount"),
         ([{"name": "a", "limit": "much"}], "expected an amount"),
         ([{"name": "a", "expires_at": "2100-01-01 00:00"}], "expected a time in UTC"),
-        ([{"name": "x" * 300}], "too long"),
+        ([{"name": "a", "expires_at": "2100-13-01T00:00:00Z"}], "expected a time in UTC"),
+        ([{"name": "a", "expires_at": "2020-01-01T00:00:00Z"}], "which is over"),
+        ([{"name": "a", "max_age_days": -1}], "max_age_days: expected a number from 0"),
+        ([{"name": "a", "max_age_days": "nan"}], "max_age_days: expected a number from 0"),
+        ([{"name": "a", "max_age_days": 1e300}], "max_age_days: expected a number from 0"),
+        ([{"name": "x" * 300}], "1 to 200 characters"),
+        ([{"name": "Ł" * 100}], "too long"),
     ],
 )
 def test_mistakes(tasks: Tasks, keys: list[Row], words: str) -> None:
-    result = tasks.keys(*keys)
-    assert result["failed"] and words in result["msg"]
+    for check in (True, False):
+        result = tasks.keys(*keys, check=check)
+        assert result["failed"] and words in result["msg"]
     assert tasks.writes() == []
+
+
+@pytest.mark.parametrize("grace", [-1, "nan", "inf", 1e300])
+def test_a_grace_that_is_none(tasks: Tasks, grace: Any) -> None:
+    result = tasks.keys({"name": "a"}, grace=grace)
+    assert result["failed"] and "option grace: expected a number from 0" in result["msg"]
 
 
 def test_names_of_all_kinds_have_a_file(tasks: Tasks) -> None:
@@ -275,6 +291,25 @@ def test_what_is_there_twice_is_not_guessed(tasks: Tasks) -> None:
         assert "several guardrails are called cheap" in failure["what"]
         assert twin.id in failure["what"]
     assert tasks.writes() == []
+
+
+def test_a_key_that_is_listed_twice_is_one(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody makes a key between two pages of a list that begins with the newest."""
+    api = Controller(tasks.simulator.url, tasks.simulator.management_key)
+    for number in range(100):
+        api.post("/keys", {"name": f"k{number}"})
+    engine = tasks.simulator.engine
+    handle = engine.handle
+
+    def handle_late(incoming: Any, *rest: Any) -> Any:
+        if incoming.query.get("offset") == "100" and incoming.path.endswith("/keys"):
+            (first, *_others) = engine.state.keys.values()
+            engine.state.keys["new"] = dataclasses.replace(first, hash="0" * 64, name="new")
+        return handle(incoming, *rest)
+
+    monkeypatch.setattr(engine, "handle", handle_late)
+    assert tasks.key("k0", limit=3)["changed"]
+    assert len(tasks.simulator.keys) == 101
 
 
 def test_a_guardrail_that_is_not_listed_is_shown_and_taken_over(tasks: Tasks) -> None:
