@@ -22,7 +22,11 @@ from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import (
 )
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog
-from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import MANAGED, build
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.environment import (
+    MANAGED,
+    build,
+    usd,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
     KeyName,
     external_user,
@@ -116,6 +120,7 @@ class Adopter:
         env = {**secret["environment"], **secret["dotenv"]}
         ours = match.kind is Kind.OURS
         notes: list[str] = []
+        capped = cap(held.key, env if ours else {})
         organization = env.get("ORGANIZATION_NAME") or _called(env) or match.client
         content: dict[str, Any] = {
             "schema": SCHEMA,
@@ -123,7 +128,7 @@ class Adopter:
             "server": match.server,
             "admin_email": env.get("WEBUI_ADMIN_EMAIL") if ours else row["admin_email"],
             "models": self._models(match, secret, env, held, notes),
-            **_cap(held.key, env if ours else {}),
+            **capped,
             "version": row["version"],
         }
         if row["port"]:
@@ -146,6 +151,13 @@ class Adopter:
             record = self._like_before(record, content, secret, env, secrets)
         else:
             notes += _lost(secret)
+        notes += ahead(held.key, capped["spending_limit"], ours)
+        rail, wanted = held.guardrail, guardrail_name(self._config["name"], match.client)
+        if rail is not None and not held.alone and rail.name != wanted:
+            notes.append(
+                f"the guardrail {rail.name} is around other keys too: mai.fleet.site gives its key "
+                "one of its own"
+            )
         return Adoption(content, record, secrets, notes)
 
     def _record(
@@ -323,15 +335,49 @@ def _called(env: Mapping[str, str]) -> str:
     return "" if name == "Open WebUI" else name
 
 
-def _cap(key: Key, env: Mapping[str, str]) -> dict[str, Any]:
-    """The cap as the client's file says it. A remainder is on the key; what was sold is not."""
+def cap(key: Key, env: Mapping[str, str]) -> dict[str, Any]:
+    """The cap as the client's file says it. A remainder is on the key; what was sold is not.
+
+    :raises FleetError: one has a cap and the other has none, which nobody can decide here
+    """
     sold: Any = "unlimited" if key.limit is None else key.limit
-    with contextlib.suppress(KeyError, ValueError):
-        sold = float(env["SPENDING_LIMIT"])
+    said = env.get("SPENDING_LIMIT", "")
+    if said and (said == "unlimited") != (key.limit is None):
+        raise FleetError(
+            f"its .env says that a cap of {said} was sold, and at OpenRouter its key's is "
+            f"{_money(key.limit)}",
+            todo="give the key at OpenRouter the cap that was sold, with its reset, and run again",
+        )
+    with contextlib.suppress(ValueError):
+        sold = float(said)
     if isinstance(sold, float) and sold.is_integer():
         sold = int(sold)
-    reset = "monthly" if key.limit is None else key.limit_reset
-    return {"spending_limit": sold, "limit_reset": reset}
+    return {"spending_limit": sold, "limit_reset": key.limit_reset}
+
+
+def _money(limit: float | None) -> str:
+    return "unlimited" if limit is None else f"{usd(limit)} USD"
+
+
+def ahead(key: Key, sold: Any, ours: bool) -> list[str]:
+    """What the client's key is, that an operator may not expect or want."""
+    notes = []
+    if key.limit is None and not ours:
+        notes.append(
+            "its key has no cap, and may spend all of the account's credit; if that is not what "
+            "was sold, put spending_limit and limit_reset into its file"
+        )
+    if key.limit is not None and key.limit > sold:
+        notes.append(
+            f"its key's cap is {_money(key.limit)}, and {usd(sold)} USD were sold: mai.fleet.site "
+            "puts that back"
+        )
+    if key.expires_at:
+        notes.append(
+            f"its key ends at {key.expires_at}: mai.fleet.site replaces it ahead of that, by one "
+            "without an end unless key_lifetime_days is put into its file"
+        )
+    return notes
 
 
 def _compose(text: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.adoption import Kind, Match
@@ -17,6 +18,8 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._adoption import (
     Adopter,
     Adoption,
     Holdings,
+    ahead,
+    cap,
     file_text,
     lost_spending,
 )
@@ -27,10 +30,18 @@ from unit.keys.stages import Stages
 class Hand:
     """An instance that somebody made, with a key, and maybe a guardrail, of their own."""
 
-    def __init__(self, bench: Bench, models: list[str] | None, listed: list[str]) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        models: list[str] | None,
+        listed: list[str],
+        limit: float | None = 25,
+        reset: str = "weekly",
+        ends: str = "",
+    ) -> None:
         self.bench, self.api = bench, bench.api()
         self.stages = Stages(bench)
-        self.key, self.secret = self.api.create_key("zebra prod", 25, "weekly")
+        self.key, self.secret = self.api.create_key("zebra prod", limit, reset, ends)
         self.rail = None
         if models is not None:
             self.rail = self.api.create_guardrail("zebra", "", models)
@@ -111,6 +122,52 @@ def test_the_keys_stage_finds_nothing_to_do(bench: Bench) -> None:
     assert bench.store.secrets("zebra")["webui_secret_key"] == "the instance's own"
 
 
+@pytest.mark.parametrize(("limit", "reset"), [(None, "never"), (None, "monthly"), (25, "never")])
+def test_a_cap_is_adopted_as_it_is(bench: Bench, limit: float | None, reset: str) -> None:
+    hand = Hand(bench, [MINI], [], limit, reset)
+    adoption = hand.adopt()
+    sold = "unlimited" if limit is None else limit
+    wanted = {"spending_limit": sold, "limit_reset": reset}
+    assert {field: adoption.content[field] for field in wanted} == wanted
+    assert [note for note in adoption.notes if "its key has no cap" in note] == (
+        [adoption.notes[-1]] if limit is None else []
+    )
+    before = bench.key("zebra")
+    assert not hand.keys_change(adoption.content)
+    assert bench.key("zebra") == before
+
+
+@pytest.mark.parametrize(
+    ("limit", "said", "words"),
+    [
+        (None, "100", "a cap of 100 was sold, and at OpenRouter its key's is unlimited"),
+        (25, "unlimited", "a cap of unlimited was sold, and at OpenRouter its key's is 25 USD"),
+    ],
+)
+def test_a_cap_that_nobody_can_know_is_not_made_up(
+    limit: float | None, said: str, words: str
+) -> None:
+    key = Key("hash", "name", False, limit, None, "never", 0)
+    with pytest.raises(FleetError, match=words):
+        cap(key, {"SPENDING_LIMIT": said})
+
+
+def test_a_cap_that_was_sold_is_what_the_next_run_gives_back() -> None:
+    key = Key("hash", "name", False, 500, None, "monthly", 0)
+    sold = cap(key, {"SPENDING_LIMIT": "100"})
+    assert sold == {"spending_limit": 100, "limit_reset": "monthly"}
+    (note,) = ahead(key, 100, ours=True)
+    assert note.startswith("its key's cap is 500 USD, and 100 USD were sold")
+    assert ahead(replace(key, limit=None), "unlimited", ours=True) == []
+
+
+def test_a_key_that_ends_is_said_to(bench: Bench) -> None:
+    hand = Hand(bench, [MINI], [], ends="2030-01-01T00:00:00Z")
+    adoption = hand.adopt()
+    assert any("its key ends at 2030-01-01T00:00:00" in note for note in adoption.notes)
+    assert not hand.keys_change(adoption.content)
+
+
 def test_without_a_guardrail_the_connections_models_are_the_allowlist(bench: Bench) -> None:
     hand = Hand(bench, None, [MINI])
     adoption = hand.adopt()
@@ -151,6 +208,7 @@ def test_a_guardrail_that_others_share_keeps_its_name(bench: Bench) -> None:
     held = hand.holdings(alone=False)
     adoption = hand.adoption(held)
     hand.adopter.take_over(hand.api, adoption, held)
+    assert any("the guardrail zebra is around other keys too" in note for note in adoption.notes)
     assert hand.keys_change(adoption.content)
     names = {row["name"] for row in bench.simulator.guardrails}
     assert names == {"zebra", "mai/hosting/zebra"}
