@@ -36,7 +36,7 @@ class ActionModule(Stage):
             ]
             rows = (known.get(self.option("results")) or {}).get("rows", {})
             for container, row in sorted(rows.items()):
-                table.append(_line(host, container, row))
+                table.append(self._line(host, container, row))
                 if row["failure"]:
                     problems.append({"client": row["client"], **row["failure"]})
                 if row["replace"]:
@@ -47,7 +47,7 @@ class ActionModule(Stage):
         if not table:
             self._display.display("nothing was found that is not in the inventory")
         for problem in problems:
-            self._display.display(f"not adopted: {describe(problem)}", color="red")
+            self._display.display(f"{self._not()} adopted: {describe(problem)}", color="red")
         chosen = replace if recreate else {}
         return {
             "changed": False,
@@ -56,7 +56,7 @@ class ActionModule(Stage):
             "replace": chosen,
             # In check mode there is no file of a client that would be adopted.
             "site": [] if self.check else sorted(chosen),
-            "verdict": _verdict(problems),
+            "verdict": self._verdict(problems),
         }
 
     def _tell(self, row: dict[str, Any], recreate: bool) -> None:
@@ -65,21 +65,26 @@ class ActionModule(Stage):
         if row["replace"] and not recreate:
             self._display.display(f"note: {row['client']}: {_WAITS}")
 
+    def _line(self, host: str, container: str, row: dict[str, Any]) -> dict[str, str]:
+        done = "waits" if row["replace"] else "as it was"
+        if row["changed"]:
+            done = "would be adopted" if self.check else "adopted"
+        return {
+            "client": row["client"] or "-",
+            "server": host,
+            "container": container,
+            "made": row["kind"],
+            "key": row["key"] or "-",
+            "result": f"{self._not()} adopted".upper() if row["failure"] else done,
+        }
 
-def _line(host: str, container: str, row: dict[str, Any]) -> dict[str, str]:
-    done = "adopted" if row["changed"] else "waits" if row["replace"] else "as it was"
-    return {
-        "client": row["client"] or "-",
-        "server": host,
-        "container": container,
-        "made": row["kind"],
-        "key": row["key"] or "-",
-        "result": "NOT ADOPTED" if row["failure"] else done,
-    }
+    def _not(self) -> str:
+        return "would not be" if self.check else "not"
 
-
-def _verdict(problems: list[dict[str, str]]) -> str:
-    if not problems:
-        return ""
-    count = "1 instance or server was" if len(problems) == 1 else f"{len(problems)} were"
-    return f"{count} not adopted; why, and what to do, is said above"
+    def _verdict(self, problems: list[dict[str, str]]) -> str:
+        if not problems:
+            return ""
+        one = len(problems) == 1
+        what = "1 instance or server" if one else f"{len(problems)} instances or servers"
+        verb = "would not be" if self.check else "was not" if one else "were not"
+        return f"{what} {verb} adopted; why, and what to do, is said above"

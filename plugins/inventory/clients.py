@@ -214,6 +214,8 @@ _OPTIONS = (
     "volume_hold_days",
 )
 
+_NO_CLIENTS = "the directory with the clients does not exist"
+
 
 class InventoryModule(BaseInventoryPlugin):
     NAME = "mai.fleet.clients"
@@ -286,9 +288,8 @@ class InventoryModule(BaseInventoryPlugin):
                 return {}, problems
         directory = Path(config["clients"])
         if not directory.is_dir():
-            what = "the directory with the clients does not exist"
             todo = "make it, with one file a client, or let mai.fleet.adopt do it"
-            return {}, [Problem(what, shown(config["clients"]), todo)]
+            return {}, [Problem(_NO_CLIENTS, shown(config["clients"]), todo)]
         servers = sorted(inventory.hosts)
         clients: dict[str, dict[str, Any]] = {}
         problems = []
@@ -349,4 +350,9 @@ class InventoryModule(BaseInventoryPlugin):
         inventory.set_variable("all", "fleet_config", config)
         inventory.set_variable("all", "fleet_errors", [problem.as_dict() for problem in problems])
         for problem in problems:
-            self.display.error(f"mai.fleet: {describe(problem.as_dict())}")
+            line = f"mai.fleet: {describe(problem.as_dict())}"
+            if problem.what == _NO_CLIENTS:
+                # No error to mai.fleet.adopt, which makes it; every other playbook fails on it.
+                self.display.display(line, stderr=True)
+            else:
+                self.display.error(line)
