@@ -26,6 +26,12 @@ from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import refuse
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import Stage
 from ansible_collections.mai.fleet.plugins.plugin_utils._yaml import read, shown
 
+_UNWATCHED = (
+    "answer the questions at a terminal; without one, give what they ask for: "
+    '-e \'{"organization": "Acme GmbH"}\' -e admin_email=it@acme.example, -e plan=PLAN, '
+    "-e spending_limit=USD where they matter, and -e confirm=yes"
+)
+
 
 class ActionModule(Stage):
     STAGE = "onboard"
@@ -45,13 +51,17 @@ class ActionModule(Stage):
         organization = self._given("organization")
         name = self._given("name") or name_of(organization)
         path = os.path.join(self.config["clients"], f"{name}.yml")
+        missing = [option for option in ("organization", "admin_email") if not self._given(option)]
+        withdraw = boolean(self.option("withdraw", False))
+        if missing and not withdraw:
+            raise FleetError(f"not given: {', '.join(missing)}", "onboarding", _UNWATCHED)
         if not is_name(name):
             raise FleetError(
                 f"{name or organization} cannot be a client's name",
                 "name" if organization else "organization",
                 f"give -e client_name=NAME: {NAME_RULE}",
             )
-        if boolean(self.option("withdraw", False)):
+        if withdraw:
             return self._withdraw(name, path)
         text = self._text(name, path)
         exists = os.path.exists(path)

@@ -101,10 +101,16 @@ def test_a_conversation_that_comes_to_nothing(operator: Operator) -> None:
 
 
 def test_nobody_there_to_answer(operator: Operator) -> None:
-    """No terminal and no answer is a no, never a yes."""
+    """No terminal and no answer is a no, never a yes; and no success either."""
     run = onboard(operator)
-    assert run.status == 0, run.output
+    assert run.status == 2, run.output
+    assert run.says("Nobody answered", f"clients/{NAME}.yml was taken back", "-e confirm=yes")
     assert files(operator) == set()
+    unasked = operator.run("mai.fleet.onboard")
+    assert unasked.status == 2
+    assert unasked.says("not given: organization, admin_email", "at a terminal", "-e confirm=yes")
+    nobody = onboard(operator, admin_email="", confirm="yes")
+    assert nobody.failed and nobody.says("not given: admin_email")
     assert operator.written() == []
 
 
