@@ -89,6 +89,9 @@ class ActionModule(Stage):
             "result": outcome(news),
             "failed_gates": news.get("failed_gates", []),
         }
+        if gates := row.get("gates", []):
+            passed = sum(gate["passed"] for gate in gates)
+            line["gates"] = f"{passed} of {len(gates)} passed"
         told = self.notes().verify_journal(client).lines
         last = next((one for one in reversed(told) if one["what"] == self.NOTED), None)
         return None if last and _verdict_of(last) == _verdict_of(line) else line

@@ -67,6 +67,8 @@ def test_each_step_of_a_run_has_its_line(served: Operator) -> None:
     last = lines(served, "acme")[-1]
     assert last["result"].startswith("failed: gate cap")
     assert last["failed_gates"] == ["cap"]
+    gates = [line.get("gates") for line in lines(served, "acme") if line["what"] == "prove"]
+    assert gates == ["4 of 4 passed", "2 of 3 passed"]
     # The verdict is the same, so there is no other line of it.
     assert served.run("mai.fleet.verify").failed
     assert len(story(served, "acme")) == len(told) + 1
