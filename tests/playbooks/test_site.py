@@ -93,6 +93,23 @@ def test_one_broken_client_is_named_and_the_others_are_served(operator: Operator
     )
 
 
+def test_a_quiet_run_says_what_matters(operator: Operator) -> None:
+    quiet = {"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false", "ANSIBLE_DISPLAY_OK_HOSTS": "false"}
+    operator.client("acme")
+    operator.client("beta", models=["openai/gpt-4o-mimi"])
+    run = operator.site(**quiet)
+    assert run.status == 2 and "changed: [web1]" in run.output
+    assert run.table.keys() == {"acme", "beta"}
+    assert run.says("clients/beta.yml: models: OpenRouter has no model")
+    (operator.desk / "clients" / "beta.yml").unlink()
+    operator.client("acme", models=["openai/gpt-4o-mini"])
+    operator.good()
+    again = operator.good(**quiet)
+    assert again.changed == 0 and again.table.keys() == {"acme"}
+    assert len(again.output.splitlines()) < 35
+    assert "ok: [" not in again.output and "skipping: [" not in again.output
+
+
 def test_a_server_that_cannot_be_reached(operator: Operator) -> None:
     operator.servers("web1", gone=("web2",))
     operator.client("acme")
