@@ -37,6 +37,25 @@ clients:
   description: What became of each client so far, by name. It never holds a secret.
   returned: always
   type: dict
+  contains:
+    server:
+      description: The client's server.
+      type: str
+    state:
+      description: V(present), V(suspended) or V(absent).
+      type: str
+    changed:
+      description: The stages that changed something.
+      type: list
+      elements: str
+    warnings:
+      description: What a person should know.
+      type: list
+      elements: str
+    failure:
+      description: >-
+        Why the client dropped out, with C(stage), C(what), C(where) and C(todo), or nothing.
+      type: dict
 catalog:
   description: The names of the models in use, by id.
   returned: always

@@ -40,6 +40,9 @@ GROUPS = {
     "server": SERVER_MODULES,
 }
 
+# What stages return of a run, see plugin_utils/_stage.py.
+PARTS = ("clients", "catalog", "unlisted")
+
 OWN = "ansible_collections.mai.fleet.plugins."
 # REUSE-IgnoreStart
 HEADER = [
@@ -303,6 +306,21 @@ def test_every_module_is_documented(documentation: dict[str, dict[str, Any]]) ->
         assert yaml.safe_load(module["examples"]), fqcn
         assert module["return"], fqcn
         assert module["doc"]["version_added"], fqcn
+
+
+def test_the_state_of_the_run_is_documented_in_one_way(
+    documentation: dict[str, dict[str, Any]],
+) -> None:
+    """Fragments could hold what stages return only from ansible-core 2.20 on."""
+    told: dict[str, list[str]] = {}
+    for fqcn, module in documentation["module"].items():
+        returned = module["return"]
+        if returned.keys() >= {*PARTS}:
+            parts = {part: {**returned[part], "returned": ""} for part in PARTS}
+            if fqcn == "mai.fleet.fleet_lock":
+                del parts["clients"]["contains"]["locked"]
+            told.setdefault(json.dumps(parts, sort_keys=True), []).append(fqcn)
+    assert len(told) == 1, list(told.values())
 
 
 def test_every_action_has_a_module_that_documents_it() -> None:
