@@ -119,6 +119,9 @@ attributes:
       - >-
         With O(keys[].state=rotated), a key is replaced again when the replaced one is deleted, unless
         O(keys[].max_age_days) says otherwise.
+      - >-
+        Time is an input, too. What is due is done by the run that comes next: a replaced key is deleted, and a key whose
+        limit was less because of O(keys[].carry_usage) gets the whole of it.
 extends_documentation_fragment:
   - mai.fleet.attributes
   - mai.fleet.attributes.workspace
@@ -193,7 +196,9 @@ api_keys:
       description: Whether something was changed, or would be.
       type: bool
     before:
-      description: What was found. A secret is shown as its fingerprint.
+      description: >-
+        What was found. A secret is shown as its fingerprint. C(earlier_keys) are those that this one replaced and those
+        whose secret was lost, while there are any.
       type: dict
       sample:
         key: sha256:58f9f67e7c83

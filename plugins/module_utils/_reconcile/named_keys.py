@@ -15,7 +15,7 @@ from __future__ import annotations
 import datetime
 import re
 import secrets as random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -210,15 +210,20 @@ class NamedKeys:
         old = found.key if replaced else self._predecessor(wanted, memory, kept)
         self._refuse(wanted, kept)
         before, after = self._view(found.key), self._expected(wanted, kept, old)
-        cap = self._cap(wanted, memory, found, kept, after)
+        others = self._others(memory, found, kept)
+        cap = self._cap(wanted, memory, others, after)
         after["limit"] = _usd(cap.left)
+        now, later = self._earlier(memory, found, others)
+        if now or later:
+            before["earlier_keys"], after["earlier_keys"] = now, later
+        if kept and kept["name"] != wanted.name:
+            before["name"], after["name"] = kept["name"], wanted.name
         warnings = self._guardrail_warnings(wanted.name, kept, after["guardrail"])
         warnings += self._warnings(found, kept)
         if cap.is_less and before.get("limit") != after["limit"]:
             warnings.append(self._less(cap))
-        is_named = kept is None or kept["name"] == wanted.name
         due = [one for one in memory.former if one.hash in found.former and self._is_due(one)]
-        pending = found.orphans or self._awake(memory, found) or due or not is_named
+        pending = found.orphans or self._awake(memory, found) or due
         row = Row(before != after or bool(pending), before, after, warnings)
         row.more["hash"] = kept["hash"] if kept else None
         row.more["spent_before"] = cap.spent
@@ -412,6 +417,26 @@ class NamedKeys:
             asked["guardrail"] = wanted.guardrail or "none"
         return {**base, **asked}
 
+    def _others(self, memory: Remembered, found: _Found, kept: KeyRow | None) -> list[KeyRow]:
+        """The living keys of a name but for the one that stays."""
+        mine = {*found.former, memory.key_hash, *(row["hash"] for row in found.orphans)}
+        mine |= {found.key["hash"]} if found.key else set()
+        mine -= {kept["hash"]} if kept else set()
+        return [row for row in self._account.keys if row["hash"] in mine]
+
+    def _earlier(
+        self, memory: Remembered, found: _Found, others: list[KeyRow]
+    ) -> tuple[list[str], list[str]]:
+        """The other keys as they are, and as they will be when this run is over."""
+        known = {one.hash: one for one in memory.former}
+        orphans = {row["hash"] for row in [*found.orphans, *self._awake(memory, found)]}
+        later = [
+            {**row, "disabled": row["disabled"] or row["hash"] in orphans}
+            for row in others
+            if not (self._is_due(known[row["hash"]]) if row["hash"] in known else not self._grace)
+        ]
+        return _listed(row for row in others if row is not found.key), _listed(later)
+
     def _result(self, row: Row, name: str) -> Row:
         secret = self._files.secret(name) if self._files else ""
         row.more["stored"] = bool(secret) and sha256(secret) == row.more["hash"]
@@ -424,19 +449,14 @@ class NamedKeys:
         self,
         wanted: Wanted,
         memory: Remembered,
-        found: _Found,
-        kept: KeyRow | None,
+        others: list[KeyRow],
         expected: Mapping[str, Any],
     ) -> _Cap:
         limit, reset = expected["limit"], str(expected["limit_reset"])
         whole = None if limit == "unlimited" else float(limit)
         if "limit" not in wanted.settings and memory.limit is not None:
             whole = memory.limit
-        by_hash = {row["hash"]: row for row in self._account.keys}
-        mine = {*found.former, memory.key_hash, *(row["hash"] for row in found.orphans)}
-        mine |= {found.key["hash"]} if found.key else set()
-        others = mine & by_hash.keys() - {kept["hash"] if kept else ""}
-        living = [Key.read(by_hash[one]) for one in others]
+        living = [Key.read(row) for row in others]
         spent = round(spent_before(memory.former, living, reset, self._at), 6)
         return _Cap(whole, spent, reset, wanted.carries)
 
@@ -627,6 +647,8 @@ class NamedKeys:
             memory != Remembered(wanted.name) or bool(self._files.secret(wanted.name))
         )
         row = Row(bool(keys) or left, self._view(found.key), self._view(None))
+        if len(keys) > bool(found.key):
+            row.before["earlier_keys"] = _listed(row for row in keys if row is not found.key)
         row.more["hash"] = None
         if not self._check:
             for key in keys:
@@ -657,6 +679,13 @@ def _without(memory: Remembered, former: Former) -> Remembered:
 def _shown(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as views have them."""
     return {name: _usd(value) if name == "limit" else value for name, value in settings.items()}
+
+
+def _listed(keys: Iterable[KeyRow]) -> list[str]:
+    """Keys as a list in a view."""
+    return sorted(
+        f"{fingerprint_of(row['hash'])}{' (disabled)' if row['disabled'] else ''}" for row in keys
+    )
 
 
 def _usd(amount: float | None) -> float | int | str:

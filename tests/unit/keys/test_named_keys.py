@@ -200,6 +200,7 @@ def test_absent(tasks: Tasks) -> None:
     assert tasks.key(state="absent", check=True)["changed"]
     row = tasks.key(state="absent")
     assert row["changed"] and row["after"] == {"key": None}
+    assert row["before"]["key"] != row["before"]["earlier_keys"][0]
     assert set(tasks.at_openrouter()) == {"stays"}
     assert not [path for path in files(tasks.folder) if "/ci" in path]
     untouched(tasks, lambda: tasks.key(state="absent"))
@@ -345,11 +346,16 @@ def test_rotation_takes_over_and_takes_its_time(tasks: Tasks) -> None:
     assert not tasks.at_openrouter()[name]["disabled"]
     kept = tasks.folder / ".openrouter" / f"ci.{old['hash'][:12]}"
     assert kept.read_text().strip() == old_secret
+    shown = f"sha256:{old['hash'][:12]}"
+    assert row["after"]["earlier_keys"] == [shown]
     # It is not begun anew as long as it lasts, and nothing happens before its time.
     untouched(tasks, lambda: tasks.key(state="rotated"))
     untouched(tasks, tasks.key)
+    foretold = tasks.key(grace=0, check=True)
     row = tasks.key(grace=0)
     assert row["changed"]
+    assert (row["before"]["earlier_keys"], row["after"]["earlier_keys"]) == ([shown], [])
+    assert (foretold["before"], foretold["after"]) == (row["before"], row["after"])
     assert tasks.whole()["hash"] == new["hash"]
     assert not kept.exists()
     untouched(tasks, lambda: tasks.key(grace=0))
@@ -501,13 +507,29 @@ def test_the_answer_is_lost(tasks: Tasks) -> None:
     tasks.simulator.fault(method="POST", path="/keys", cut="after")
     assert "no answer" in tasks.failure()["what"]
     assert tasks.secret() == ""
+    shown = f"sha256:{tasks.simulator.keys[0]['hash'][:12]}"
+    foretold = tasks.key(check=True)
     row = tasks.key()
     assert row["changed"] and "ended before it had the secret" in row["warnings"][0]
+    assert row["before"] == foretold["before"] == {"key": None, "earlier_keys": [shown]}
+    assert row["after"]["earlier_keys"] == [f"{shown} (disabled)"]
+    assert foretold["after"] == {**row["after"], "key": "a new key"}
     tasks.whole()
     assert len(tasks.simulator.keys) == 2
     tasks.key(grace=0)
     assert len(tasks.simulator.keys) == 1
     untouched(tasks, lambda: tasks.key(grace=0))
+
+
+def test_a_key_that_has_no_name_yet_is_shown_so(tasks: Tasks) -> None:
+    tasks.simulator.fault(method="PATCH", path="/keys/.*", status=400)
+    tasks.failure(limit=1)
+    (made,) = tasks.simulator.keys
+    result = tasks.keys({"name": "ci"}, check=True)
+    (diff,) = result["diff"]
+    assert f"name: {made['name']}" in diff["before"] and "name: ci\n" in diff["after"]
+    assert tasks.key()["changed"] and tasks.whole()["hash"] == made["hash"]
+    untouched(tasks, tasks.key)
 
 
 def test_a_create_is_not_repeated(tasks: Tasks) -> None:
