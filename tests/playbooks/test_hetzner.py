@@ -296,7 +296,7 @@ def test_deleting_wants_to_see_all_clients_and_no_limit(
     limited.says("leave out --limit")
     unnamed = settled.run("mai.fleet.hetzner_delete")
     assert unnamed.failed
-    unnamed.says("say what is to be deleted, as in -e hetzner_delete=server/web2")
+    unnamed.says("Say what is to be deleted, as in -e hetzner_delete=server/web2")
     assert "argument" not in unnamed.output
     elsewhere = settled.provision("-e", "hetzner_delete=server/web2")
     assert elsewhere.failed
