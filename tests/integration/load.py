@@ -50,9 +50,9 @@ class Load:
 
     def went_well(self) -> None:
         """To be asked at the end: that everything was answered."""
-        assert self.failed == []
-        assert self.chats > 20
-        assert self.streamed == self._expected
+        assert not self.failed, self.failed
+        assert self.chats > 20, self.chats
+        assert self.streamed == self._expected, self.streamed
 
     def wait(self, chats: int) -> None:
         """Until so many more short chats were answered."""
