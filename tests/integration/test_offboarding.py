@@ -14,8 +14,13 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import secrets
+import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,7 +79,8 @@ def fill(server: Server, name: str, files: dict[str, bytes]) -> None:
     server.container(name).put_archive("/app/backend/data", buffer.getvalue())
 
 
-def export(server: Server, name: str, check: bool = False, **more: Any) -> Any:
+def wanted(server: Server, name: str) -> dict[str, Any]:
+    """The options of an export."""
     client = {
         "name": name,
         "archive": f"{name}-{STAMP}.tar.gz",
@@ -82,14 +88,31 @@ def export(server: Server, name: str, check: bool = False, **more: Any) -> Any:
         "key_hashes": [hashlib.sha256(OURS.encode()).hexdigest()],
         "about": {"organization": "Łódź & Söhne"},
     }
-    options = {
+    return {
         "directory": f"{server.directory}-exports",
         "fleet": FLEET,
         "clients": [client],
         "reserve": 1,
-        **more,
     }
+
+
+def export(server: Server, name: str, check: bool = False, **more: Any) -> Any:
+    options = {**wanted(server, name), **more}
     return call(server._capsys, "instance_export", options, check=check)["clients"][name]
+
+
+def killed(server: Server, name: str, step: int) -> tuple[int, list[str]]:
+    """An export that ends before a step, in a process of its own: its status, and its steps."""
+    paths = [str(Path(__file__).resolve().parents[1]), *sys.path]
+    run = subprocess.run(
+        [sys.executable, "-m", "integration.killed"],
+        input=json.dumps({"options": wanted(server, name), "step": step}),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    return run.returncode, run.stderr.split()
 
 
 def volumes(server: Server, name: str, check: bool = False, **more: Any) -> Any:
@@ -190,6 +213,36 @@ def test_an_export_needs_no_container(server: Server, client: str) -> None:
     row = export(server, client)
     assert row["export"]["chats"] == 1
     assert {file.suffix for file in folder.iterdir()} == {".gz", ".json"}
+
+
+def test_an_export_may_be_killed_anywhere(server: Server, client: str) -> None:
+    """At no moment is there half an archive under its name, and the next run makes a whole one."""
+    folder = Path(f"{server.directory}-exports")
+    archive, manifest = (folder / f"{client}-{STAMP}{end}" for end in (".tar.gz", ".json"))
+    status, steps = killed(server, client, -1)
+    assert status == 0, steps
+    whole = unpacked(archive)
+    # The lists of Docker, the stop, the reader; the archive; the database; the files' last steps.
+    assert {*steps} >= {"_call", "tree", "write", "_database", "_read_back", "fsync", "replace"}
+    for step in range(len(steps)):
+        shutil.rmtree(folder)
+        server.container(client).start()
+        status, taken = killed(server, client, step)
+        assert (status, taken) == (-signal.SIGKILL, steps[: step + 1])
+        if archive.exists():
+            assert unpacked(archive) == whole
+            said = json.loads(manifest.read_text())
+            assert said["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
+        row = export(server, client)
+        assert not row["failed"], (step, steps[step], row)
+        assert row["after"] == {"instance": "exited", "archive": archive.name}
+        assert unpacked(archive) == whole
+        said = json.loads(manifest.read_text())
+        assert said == row["export"]
+        assert said["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
+        assert {file.name for file in folder.iterdir()} == {archive.name, manifest.name}, step
+        reader: dict[str, Any] = {"name": f"{client}-export"}
+        assert server.engine.containers.list(all=True, filters=reader) == []
 
 
 def test_without_a_volume_there_is_nothing_to_export(server: Server) -> None:
