@@ -459,7 +459,7 @@ def test_chats_go_on_while_other_models_come_and_go(acme: Instance) -> None:
         while not ends.is_set():
             statuses.append(chat(kept, "probe"))
 
-    people = [threading.Thread(target=chat_on) for _ in range(4)]
+    people = [threading.Thread(target=chat_on) for _number in range(4)]
     for person in people:
         person.start()
     try:

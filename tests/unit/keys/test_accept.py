@@ -97,8 +97,9 @@ class Docker:
     @contextlib.contextmanager
     def database(self, client: str) -> Iterator[sqlite3.Connection]:
         path = self._folder / client / "webui.db"
-        with contextlib.closing(sqlite3.connect(path)) as database, database:
+        with contextlib.closing(sqlite3.connect(path)) as database:
             yield database
+            database.commit()
 
     def answer(self, path: str) -> tuple[int, Any]:
         name = path.removeprefix("/containers/").removesuffix("/json")

@@ -271,7 +271,7 @@ def test_a_run_that_was_cut_off_in_a_workspace_is_gone_on_with_there(
     tasks.simulator.fault(method="POST", path="/keys", cut="after")
     tasks.failure(**prod)
     before = hashes(tasks)
-    untouched(tasks, lambda: tasks.key())
+    untouched(tasks, tasks.key)
     row = tasks.key(**prod)
     assert row["changed"] and "ended before it had the secret" in row["warnings"][0]
     tasks.key(grace=0, **prod)

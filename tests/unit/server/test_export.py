@@ -31,13 +31,14 @@ def scratch(tmp_path: Path) -> Path:
 
 
 def fill(folder: Path) -> None:
-    with contextlib.closing(sqlite3.connect(folder / "webui.db")) as database, database:
+    with contextlib.closing(sqlite3.connect(folder / "webui.db")) as database:
         database.execute("CREATE TABLE config (key TEXT PRIMARY KEY, value JSON)")
         database.execute('CREATE TABLE "user" (id, email)')
         database.execute("CREATE TABLE chat (id, user_id, title, chat, created_at, updated_at)")
         for number in range(500):
             row = (str(number), "id1", "Hello", json.dumps("word " * 100), 1, 2)
             database.execute("INSERT INTO chat VALUES (?, ?, ?, ?, ?, ?)", row)
+        database.commit()
 
 
 @contextlib.contextmanager
