@@ -104,7 +104,7 @@ def test_nobody_there_to_answer(operator: Operator) -> None:
     """No terminal and no answer is a no, never a yes; and no success either."""
     run = onboard(operator)
     assert run.status == 2, run.output
-    assert run.says("Nobody answered", f"clients/{NAME}.yml was taken back", "-e confirm=yes")
+    assert run.says("No answer was given", f"clients/{NAME}.yml was taken back", "-e confirm=yes")
     assert files(operator) == set()
     unasked = operator.run("mai.fleet.onboard")
     assert unasked.status == 2

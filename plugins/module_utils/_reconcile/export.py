@@ -140,10 +140,19 @@ class Exporter:
             row.more["export"] = self._export(client, volume.name, image)
         except Exception as error:
             # Whatever it is, who had service has it again.
-            for container in running:
-                self._docker.start(container.id)
-            row.error, row.changed, row.after, row.diff = _explained(error), False, view, []
+            left = self._start(running)
+            row.error, row.changed, row.after, row.diff = _explained(error, left), False, view, []
         return row
+
+    def _start(self, containers: Sequence[Container]) -> str:
+        """Why one of them does not run again, if so."""
+        said = []
+        for container in containers:
+            try:
+                self._docker.start(container.id)
+            except FleetError as error:
+                said.append(f"; and container {container.id[:12]} does not run again: {error.what}")
+        return "".join(said)
 
     def _mine(self, name: str) -> list[Container]:
         """:raises FleetError: the project of that name is not this fleet's"""
@@ -375,12 +384,20 @@ def _blank_keys(database: sqlite3.Connection, key_hashes: frozenset[str]) -> Non
     """Open WebUI keeps the keys of connections in clear. Ours are of no use to anybody but us."""
     rows = database.execute("SELECT value FROM config WHERE key = 'openai.api_keys'").fetchall()
     for (text,) in rows:
-        keys = json.loads(text)
+        keys = _parsed(text, "the setting openai.api_keys")
         left = ["" if sha256(str(key)) in key_hashes else key for key in keys]
         if left != keys:
             database.execute(
                 "UPDATE config SET value = ? WHERE key = 'openai.api_keys'", (json.dumps(left),)
             )
+
+
+def _parsed(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        # Not chained: there may be secrets in it.
+        raise FleetError(f"{what} is no JSON", _DATABASE, _GO_ON) from None
 
 
 def _counts(database: sqlite3.Connection) -> dict[str, Any]:
@@ -423,7 +440,7 @@ def _write_chats(database: sqlite3.Connection, person: str, path: Path) -> None:
         file.write("[")
         for number, row in enumerate(rows):
             chat = dict(zip(fields, row))
-            chat["chat"] = json.loads(chat["chat"])
+            chat["chat"] = _parsed(chat["chat"], f"the chat {chat['id']}")
             file.write(",\n" if number else "\n")
             json.dump(chat, file, ensure_ascii=False)
         file.write("\n]\n")
@@ -472,15 +489,17 @@ def _state(containers: list[Container]) -> str:
     return containers[0].state if containers else "absent"
 
 
-def _explained(error: Exception) -> FleetError:
-    """For a person. What nobody foresaw goes on as it is."""
+def _explained(error: Exception, left: str) -> FleetError:
+    """For a person. What nobody foresaw goes on as it is.
+
+    :param left: what is wrong besides
+    """
     if isinstance(error, OSError):
         todo = "make room there and run again" if error.errno == errno.ENOSPC else ""
         error = FleetError(error.strerror or str(error), str(error.filename or ""), todo)
     if not isinstance(error, FleetError):
         raise error
-    error.todo = error.todo or _GO_ON
-    return error
+    return FleetError(error.what + left, error.where, error.todo or _GO_ON)
 
 
 def _difference(name: str, row: Row) -> dict[str, str]:

@@ -127,6 +127,27 @@ def test_what_is_wrong_with_a_database_is_told_apart(
     assert in_the_place == ("damaged" not in str(error) and "Open WebUI" not in str(error))
 
 
+def test_a_setting_that_is_no_json_is_named(scratch: Path) -> None:
+    fill(scratch)
+    with contextlib.closing(sqlite3.connect(scratch / "webui.db")) as database:
+        database.execute("INSERT INTO config VALUES ('openai.api_keys', '[')")
+        database.commit()
+    with pytest.raises(FleetError, match=r"openai\.api_keys is no JSON \(mend it"):
+        _database(scratch, frozenset())
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_chat_that_is_no_json_is_named(tmp_path: Path, content: str | None) -> None:
+    fill(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "webui.db")) as database:
+        database.execute("UPDATE chat SET chat = ? WHERE id = '7'", (content,))
+        database.commit()
+    (tmp_path / "webui.db").rename(tmp_path / "clean.db")
+    with tarfile.open(tmp_path / "chats.tar", "w") as archive, pytest.raises(FleetError) as raised:
+        _chats(archive, tmp_path)
+    assert str(raised.value).startswith("webui.db: the chat 7 is no JSON (mend it")
+
+
 def test_two_people_never_share_a_file_of_chats(tmp_path: Path) -> None:
     people = {"id1": "a&b@acme.example", "id2": "a+b@acme.example", "id3": "A_B@acme.example"}
     with contextlib.closing(sqlite3.connect(tmp_path / "clean.db")) as database:
