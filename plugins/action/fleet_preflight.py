@@ -17,6 +17,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import living
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.offboarding import is_due
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import now
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.retirement import Cap
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import Census, refuse, start
 from ansible_collections.mai.fleet.plugins.plugin_utils._selecting import Selecting
 from ansible_collections.mai.fleet.plugins.plugin_utils._stage import MANAGEMENT_KEY
@@ -89,7 +90,9 @@ class ActionModule(Selecting):
             return ["its data was held for long enough"] if held else []
         # A key that is suspended is replaced when it is wanted again.
         lifetime = lifetime_of(client) if client["state"] == "present" else None
-        return reasons(record, lifetime, keys, float(self.option("grace") or 0), now())
+        cap = Cap(client["spending_limit"], client["limit_reset"])
+        grace = float(self.option("grace") or 0)
+        return reasons(record, lifetime, keys, grace, cap.reset, now())
 
     def _account(self, api: OpenRouter) -> Catalog:
         """Whether the account can be worked with at all, and its catalog."""

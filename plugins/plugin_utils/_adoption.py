@@ -34,7 +34,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
 )
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import FIELDS, SCHEMA
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.adoption import Kind, Match
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import window_end
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import window_start
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import Changes
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     Attempt,
@@ -316,7 +316,7 @@ def lost_spending(key: Key, sold: Any) -> list[Former]:
     if key.limit is None or not isinstance(sold, (int, float)) or key.limit >= sold:
         return []
     at = now()
-    end = window_end(key.limit_reset, at)
+    start = window_start(key.limit_reset, at)
     return [
         Former(
             hash="",
@@ -325,7 +325,7 @@ def lost_spending(key: Key, sold: Any) -> list[Former]:
             since=stamp(at),
             deleted=stamp(at),
             spent=sold - key.limit,
-            until=stamp(end) if end else "",
+            start=stamp(start) if start else "",
         )
     ]
 

@@ -25,11 +25,7 @@ from ansible.parsing.vault import VaultLib, is_encrypted, match_encrypt_secret
 from ansible_collections.mai.fleet.plugins.module_utils._atomic import write_atomically
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.named_keys import Remembered
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
-    Attempt,
-    Former,
-    Why,
-)
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Attempt, Former
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 from ansible_collections.mai.fleet.plugins.plugin_utils._turns import turn
 
@@ -88,7 +84,7 @@ class KeyFiles:
                 name,
                 content["key_hash"],
                 tuple(Attempt(**row) for row in content["attempts"]),
-                tuple(Former(**{**row, "why": Why(row["why"])}) for row in content["former"]),
+                tuple(Former.read(row) for row in content["former"]),
                 content.get("limit"),
             )
         except (ValueError, TypeError, KeyError) as error:

@@ -25,20 +25,34 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
 _DIGITS = 6
 
 
+def window_start(reset: str, at: datetime.datetime) -> datetime.datetime | None:
+    """When a cap was full last.
+
+    :param reset: daily, weekly, monthly or never
+    :return: None when it never was but at the beginning
+    """
+    today = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    if reset == "daily":
+        return today
+    if reset == "weekly":
+        return today - datetime.timedelta(days=today.weekday())
+    if reset == "monthly":
+        return today.replace(day=1)
+    return None
+
+
 def window_end(reset: str, at: datetime.datetime) -> datetime.datetime | None:
     """When a cap is full again.
 
     :param reset: daily, weekly, monthly or never
     :return: None when that never happens
     """
-    today = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    if reset == "daily":
-        return today + datetime.timedelta(days=1)
-    if reset == "weekly":
-        return today + datetime.timedelta(days=7 - today.weekday())
+    start = window_start(reset, at)
+    if start is None:
+        return None
     if reset == "monthly":
-        return (today.replace(day=1) + datetime.timedelta(days=32)).replace(day=1)
-    return None
+        return (start + datetime.timedelta(days=32)).replace(day=1)
+    return start + datetime.timedelta(days=1 if reset == "daily" else 7)
 
 
 def spent_before(
@@ -49,24 +63,32 @@ def spent_before(
     :param others: the client's living keys, but for the one whose cap is asked for
     """
     living = {key.hash: key.spent[reset] for key in others}
-    deleted = [
-        one.spent
-        for one in former
-        if one.hash not in living and (not one.until or at < parse(one.until))
-    ]
-    return sum(living.values()) + sum(deleted)
+    gone = [one.spent for one in former if one.hash not in living and counts(one, reset, at)]
+    return sum(living.values()) + sum(gone)
+
+
+def counts(former: Former, reset: str, at: datetime.datetime) -> bool:
+    """Whether what a key spent that is gone is spent of this cap.
+
+    The cap may have been full at other times when it was measured. It counts if all of it was spent
+    since the cap was full last: what only may have been would take away what was sold.
+    """
+    start = window_start(reset, at)
+    within = start is None or (bool(former.start) and parse(former.start) >= start)
+    return bool(former.spent) and within
 
 
 def seen(former: Former, key: Key | None, reset: str, at: datetime.datetime) -> Former:
     """With what it has spent so far in this window, for when OpenRouter does not say it any more.
 
+    Of a window in which it spent nothing, nothing has to be known.
+
     :param key: what OpenRouter says of it, None when it says nothing
     """
-    if key is None:
+    if key is None or not key.spent[reset]:
         return former
-    spent = key.spent[reset]
-    end = window_end(reset, at) if spent else None
-    return replace(former, spent=spent, until=stamp(end) if end else "")
+    start = window_start(reset, at)
+    return replace(former, spent=key.spent[reset], start=stamp(start) if start else "")
 
 
 def remainder(limit: float, spent: float) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import counts
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import Lifetime, expired
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     Former,
@@ -24,6 +25,7 @@ def reasons(
     lifetime: Lifetime | None,
     keys: Collection[Key],
     grace: float,
+    reset: str,
     at: datetime.datetime,
 ) -> list[str]:
     """Why a client needs a run; empty when it does not.
@@ -31,6 +33,7 @@ def reasons(
     :param lifetime: of the client's key; None when it does not matter how long it lives
     :param keys: all of the client's at OpenRouter
     :param grace: seconds between the disabling of a former key and its deletion
+    :param reset: when the client's cap is full again
     """
     found = []
     if record.remainder and record.remainder.until and parse(record.remainder.until) <= at:
@@ -41,7 +44,9 @@ def reasons(
     if key and lifetime:
         found += _of_key(key, lifetime, at)
     living = {key.hash for key in keys}
-    found += [reason for former in record.former if (reason := _of(former, living, grace, at))]
+    found += [
+        reason for former in record.former if (reason := _of(former, living, grace, reset, at))
+    ]
     return found
 
 
@@ -57,11 +62,13 @@ def _of_key(key: Key, lifetime: Lifetime, at: datetime.datetime) -> list[str]:
     return []
 
 
-def _of(former: Former, living: Collection[str], grace: float, at: datetime.datetime) -> str:
+def _of(
+    former: Former, living: Collection[str], grace: float, reset: str, at: datetime.datetime
+) -> str:
     if not former.since:
         return "a key that was replaced is not disabled"
     if former.is_deletable(grace, at) and (former.hash in living or not former.deleted):
         return "a former key is past its grace"
-    if former.deleted and former.is_over(at):
+    if former.deleted and not counts(former, reset, at):
         return "what a former key spent counts no more"
     return ""

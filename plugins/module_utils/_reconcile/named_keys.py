@@ -23,7 +23,9 @@ from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import K
 from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError, FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import nearest
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import (
+    counts,
     remainder,
+    seen,
     spent_before,
     window_end,
 )
@@ -620,26 +622,23 @@ class NamedKeys:
             memory = self._keep(memory, replace(memory, limit=None))
         living = {row["hash"]: row for row in self._account.keys}
         for one in memory.former:
-            if not self._is_due(one):
-                continue
+            is_due = self._is_due(one)
             left = one
             if one.hash in living:
-                left = self._leaving(one, Key.read(living[one.hash]), cap)
+                left = self._seen(one, Key.read(living[one.hash]), cap)
+                left = replace(left, deleted=stamp(self._at)) if is_due else left
                 memory = self._keep(memory, _with(memory, left))
+            if not is_due:
+                continue
+            if one.hash in living:
                 self._api.delete_key(one.hash)
             self._files.drop(name, one.hash)
-            if left.is_over(self._at):
+            if not counts(left, cap.reset, self._at):
                 memory = self._keep(memory, _without(memory, left))
 
-    def _leaving(self, former: Former, key: Key, cap: _Cap) -> Former:
-        """What is known of a key that is about to be deleted, and cannot be asked for later."""
-        end = window_end(cap.reset, self._at)
-        return replace(
-            former,
-            deleted=stamp(self._at),
-            spent=0.0 if cap.whole is None else key.spent[cap.reset],
-            until=stamp(end) if end else "",
-        )
+    def _seen(self, former: Former, key: Key, cap: _Cap) -> Former:
+        """With what is known of a key that cannot be asked for any more when it is deleted."""
+        return former if cap.whole is None else seen(former, key, cap.reset, self._at)
 
     def _absent(self, wanted: Wanted, memory: Remembered, found: _Found) -> Row:
         keys = [*found.former.values(), *found.orphans, *([found.key] if found.key else [])]

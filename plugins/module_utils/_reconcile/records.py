@@ -42,7 +42,7 @@ class Former:
     :ivar since: when it was disabled, empty while it works
     :ivar deleted: when it was about to be deleted, empty before
     :ivar spent: USD that it had spent when it was seen last, in the window of the client's cap
-    :ivar until: the end of that window, empty when it has none, or nothing was spent
+    :ivar start: when that window began, empty for all the key's life
     """
 
     hash: str
@@ -51,17 +51,22 @@ class Former:
     since: str = ""
     deleted: str = ""
     spent: float = 0.0
-    until: str = ""
+    start: str = ""
+
+    @classmethod
+    def read(cls, row: dict[str, Any]) -> Former:
+        """:raises TypeError, ValueError: it is none"""
+        row = dict(row)
+        # Earlier entries had the end of the window. Their keys were in it when they were disabled.
+        if row.pop("until", ""):
+            row["start"] = row.get("deleted") or row["since"]
+        return cls(**{**row, "why": Why(row["why"])})
 
     def is_deletable(self, grace: float, at: datetime.datetime) -> bool:
         """Whether it has been disabled for so many seconds."""
         if not self.since:
             return False
         return parse(self.since) + datetime.timedelta(seconds=grace) <= at
-
-    def is_over(self, at: datetime.datetime) -> bool:
-        """Whether what it spent counts no more."""
-        return not self.spent or bool(self.until and parse(self.until) <= at)
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ class Record:
         """:raises KeyError, TypeError, ValueError: it is no record"""
         data = {**_FROM_SCHEMA[data["schema"]](data), "schema": cls.schema}
         data["attempts"] = [Attempt(**attempt) for attempt in data["attempts"]]
-        data["former"] = [Former(**{**row, "why": Why(row["why"])}) for row in data["former"]]
+        data["former"] = [Former.read(row) for row in data["former"]]
         data["remainder"] = Remainder(**data["remainder"]) if data["remainder"] else None
         leaving = data.get("offboarding")
         data["offboarding"] = Offboarding(**leaving) if leaving else None

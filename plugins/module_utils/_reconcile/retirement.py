@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import seen
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import counts, seen
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import Changes
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     Former,
@@ -98,7 +98,7 @@ class Retirement:
             if former.is_deletable(self.grace, self.at) and (key or not former.deleted):
                 record = self._delete(record, cap, former, key)
                 changed = True
-            elif former.deleted and former.is_over(self.at):
+            elif former.deleted and not counts(former, cap.reset, self.at):
                 if not self.check:
                     self._drop_secret(record, former)
                 record = self._write(record, former, None)
@@ -119,7 +119,7 @@ class Retirement:
             return record
         self._changes(record).delete_key(former.hash)
         self._drop_secret(record, former)
-        return self._write(record, deleted, None) if deleted.is_over(self.at) else record
+        return record if counts(deleted, cap.reset, self.at) else self._write(record, deleted, None)
 
     def _drop_secret(self, record: Record, former: Former) -> None:
         """That of a deleted key, also where an earlier run ended before it could."""

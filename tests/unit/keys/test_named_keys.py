@@ -482,6 +482,52 @@ def test_a_limit_that_is_never_full_again(spent: Tasks) -> None:
     assert limit(spent) == 12.5
 
 
+def test_what_was_spent_in_all_a_life_is_nothing_of_a_months_limit(spent: Tasks) -> None:
+    spent.key(limit_reset="never")
+    spent.key(state="rotated", grace=0)
+    assert limit(spent) == 12.5
+    asked: Row = {"limit": 20, "limit_reset": "monthly", "grace": 0}
+    spent.key(**asked)
+    for _month in range(2):
+        spent.simulator.advance(days=32)
+        row = spent.key(**asked)
+        assert (limit(spent), row["spent_before"], row["warnings"]) == (20, 0, [])
+    untouched(spent, lambda: spent.key(**asked))
+
+
+def test_what_was_spent_in_a_month_is_nothing_of_a_days_limit(spent: Tasks) -> None:
+    spent.key(state="rotated", grace=0)
+    spent.simulator.advance(days=2)
+    row = spent.key(limit=5, limit_reset="daily", grace=0)
+    assert (limit(spent), row["spent_before"], row["warnings"]) == (5, 0, [])
+
+
+def test_what_was_spent_in_a_day_is_spent_of_a_months_limit(spent: Tasks) -> None:
+    spent.key(limit=20, limit_reset="daily")
+    spent.key(state="rotated", grace=0)
+    row = spent.key(limit=20, limit_reset="monthly", grace=0)
+    spent.simulator.advance(days=2)
+    untouched(spent, lambda: spent.key(limit=20, limit_reset="monthly", grace=0))
+    assert limit(spent) == 12.5
+    # As the warning of the rotation says.
+    spent.simulator.advance(days=20)
+    spent.key(limit=20, limit_reset="monthly", grace=0)
+    assert limit(spent) == 20
+    assert row["spent_before"] == 7.5
+
+
+def test_what_a_key_spent_counts_also_when_somebody_else_deletes_it(spent: Tasks) -> None:
+    spent.key(state="rotated", limit=20)
+    (older,) = set(spent.at_openrouter()) - {"ci"}
+    api = Controller(spent.simulator.url, spent.simulator.management_key)
+    api.delete(f"/keys/{spent.at_openrouter()[older]['hash']}")
+    row = spent.key(limit=20)
+    assert (limit(spent), row["spent_before"]) == (12.5, 7.5)
+    spent.simulator.advance(days=31)
+    spent.key(limit=20)
+    assert limit(spent) == 20
+
+
 def test_a_limit_may_be_spent_again_by_who_wants_that(spent: Tasks) -> None:
     row = spent.key(state="rotated", carry_usage=False)
     assert (row["after"]["limit"], row["warnings"], row["spent_before"]) == (20, [], 7.5)

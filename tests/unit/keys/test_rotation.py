@@ -6,13 +6,23 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import time
 
 import pytest
 from ansible_collections.mai.fleet.plugins.action import fleet_keys, fleet_proof
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile import records, retirement
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import Record
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile import (
+    caps,
+    records,
+    retirement,
+)
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
+    Former,
+    Record,
+    Why,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 from unit.keys.bench import MINI, Bench, Row
 from unit.keys.stages import Stages
@@ -401,3 +411,95 @@ def test_a_server_gets_no_secret_of_a_former_key(
     assert secrets["api_key"] == stages.bench.secret()
     assert old in stages.bench.store.secrets("acme").values()
     assert old not in secrets.values()
+
+
+@pytest.mark.parametrize("first", [{"limit_reset": "never"}, {"spending_limit": "unlimited"}])
+def test_what_was_spent_in_all_a_life_is_nothing_of_a_months_cap(
+    stages: Stages, first: dict[str, str]
+) -> None:
+    """Nobody knows when it was spent, and it would be taken off for ever."""
+    stages.client("acme", **first)
+    stages.run()
+    spend(stages, 90)
+    rotate(stages, grace=0)
+    assert [former.spent for former in stages.record().former] == [90]
+    stages.client("acme", limit_reset="monthly")
+    for _month in range(3):
+        stages.bench.simulator.advance(days=31)
+        go_on(stages)
+        assert keys(stages) == [(True, 100)]
+    assert (stages.record().former, stages.record().remainder) == ([], None)
+    assert not go_on(stages)
+
+
+def test_nothing_is_noted_of_a_window_in_which_nothing_was_spent(stages: Stages) -> None:
+    stages.client("acme", limit_reset="daily")
+    stages.run()
+    spend(stages, 3)
+    rotate(stages, grace=10 * DAY)
+    former = stages.record().former
+    for changed in (True, False):
+        stages.bench.simulator.advance(days=1)
+        # The first time, the cap is full again.
+        assert go_on(stages, grace=10 * DAY) is changed
+        assert stages.record().former == former
+
+
+MEASURED = datetime.datetime(2026, 12, 30, 12, tzinfo=datetime.UTC)
+"""A Wednesday of a month that begins on a Tuesday; its week reaches into the next month."""
+
+
+@pytest.mark.parametrize(
+    ("measured", "asked", "days", "counts"),
+    [
+        # The same cap, until it is full again.
+        ("daily", "daily", 0, True),
+        ("daily", "daily", 1, False),
+        ("weekly", "weekly", 4, True),
+        ("weekly", "weekly", 5, False),
+        ("monthly", "monthly", 1, True),
+        ("monthly", "monthly", 2, False),
+        ("never", "never", 4000, True),
+        # What was spent in a shorter time was spent in the longer one, too.
+        ("daily", "weekly", 4, True),
+        ("daily", "weekly", 5, False),
+        ("daily", "monthly", 1, True),
+        ("daily", "monthly", 2, False),
+        ("weekly", "monthly", 1, True),
+        ("weekly", "monthly", 2, False),
+        ("daily", "never", 4000, True),
+        ("monthly", "never", 4000, True),
+        # What was spent in a longer one may have been spent before.
+        ("weekly", "daily", 0, False),
+        ("monthly", "daily", 0, False),
+        ("monthly", "daily", 1, False),
+        ("monthly", "weekly", 0, False),
+        ("never", "daily", 0, False),
+        ("never", "weekly", 0, False),
+        ("never", "monthly", 0, False),
+    ],
+)
+def test_in_which_caps_it_counts_what_a_key_spent(
+    measured: str, asked: str, days: int, counts: bool
+) -> None:
+    spent = dict.fromkeys(("daily", "weekly", "monthly", "never"), 3.0)
+    key = Key("a", "b", False, 20, 17, measured, 3.0, spent)
+    former = caps.seen(Former("a", "b", Why.REPLACED), key, measured, MEASURED)
+    at = MEASURED + datetime.timedelta(days=days)
+    assert caps.spent_before([former], [], asked, at) == (3 if counts else 0)
+    assert caps.counts(former, asked, at) == counts
+
+
+def test_an_entry_of_an_earlier_version_counts_in_its_window() -> None:
+    row = {
+        "hash": "a",
+        "name": "b",
+        "why": "replaced",
+        "since": "2026-12-29T10:00:00Z",
+        "spent": 3.0,
+        "until": "2027-01-01T00:00:00Z",
+    }
+    former = Former.read(row)
+    assert caps.counts(former, "monthly", MEASURED)
+    assert not caps.counts(former, "monthly", MEASURED + datetime.timedelta(days=2))
+    assert Former.read({**row, "until": ""}).start == ""
