@@ -106,20 +106,35 @@ class ActionModule(Stage):
         # A little more than was measured: something may be typed in meanwhile.
         pads = {one.container: os.urandom(one.size + 4096).hex() for one in typed.values()}
         try:
-            keys = {fingerprint_of(key.hash): key for key in self.management().list_keys()}
+            api = self.management()
+            keys = {fingerprint_of(key.hash): key for key in api.list_keys()}
             sealed = self.call("instance_discover", {"secrets": json.dumps(pads)})["instances"]
         except FleetError as error:
             return {name: _failed(name, error) for name in typed}
         rows = {}
         for name, one in typed.items():
             try:
-                key = _key(name, one.fingerprint, keys)
+                key = keys.get(one.fingerprint)
+                if self._is_begun(one, key):
+                    continue
+                key = _takeable(one, key)
+                _refuse_shared(one, typed)
                 secret = _opened(sealed.get(one.container), pads[one.container], one.container)
                 with contextlib.nullcontext() if self.check else self._store.lock():
+                    # Another server's client may have got it since.
+                    key = _takeable(one, api.key(key.hash))
                     rows[name] = self._accept(one.record, key, secret)
             except FleetError as error:
                 rows[name] = _failed(name, error)
         return rows
+
+    def _is_begun(self, one: Typed, key: Key | None) -> bool:
+        """Whether a run that was cut off has given it the client's name already."""
+        mark = KeyName.parse(key.name) if key else None
+        if key is None or mark is None:
+            return False
+        mine = (mark.fleet, mark.client) == (self.config["name"], one.record.client)
+        return mine and key.name in {attempt.name for attempt in one.record.attempts}
 
     def _accept(self, record: Record, key: Key, secret: Mapping[str, Any]) -> Row:
         """Make the key the client's: what comes after finds it like one whose create was cut off.
@@ -170,13 +185,12 @@ def _failed(client: str, error: FleetError) -> Row:
     return {"failed": True, "failure": failure}
 
 
-def _key(client: str, fingerprint: str, keys: Mapping[str, Key]) -> Key:
+def _takeable(one: Typed, key: Key | None) -> Key:
     """:raises FleetError: it is none that can be the client's"""
-    key = keys.get(fingerprint)
-    where = f"{client}: Open WebUI's connections"
+    where = f"{one.record.client}: Open WebUI's connections"
     if key is None:
         raise FleetError(
-            f"the key {fingerprint} cannot be adopted: it is not one of this account's",
+            f"the key {one.fingerprint} cannot be adopted: it is not one of this account's",
             where,
             "let the client's field foreign_keys say keep or revert",
         )
@@ -187,3 +201,16 @@ def _key(client: str, fingerprint: str, keys: Mapping[str, Key]) -> Key:
             "let the client's field foreign_keys say revert",
         )
     return key
+
+
+def _refuse_shared(one: Typed, typed: Mapping[str, Typed]) -> None:
+    """:raises FleetError: it would be the key of several clients"""
+    names = [name for name, other in typed.items() if other.fingerprint == one.fingerprint]
+    if len(names) > 1:
+        raise FleetError(
+            f"the key {one.fingerprint} cannot be adopted: it is typed in at {', '.join(names)}, "
+            "and a key is one client's",
+            f"{one.record.client}: Open WebUI's connections",
+            "ask their administrators whose it is; let the field foreign_keys of the others say "
+            "revert, and run again",
+        )

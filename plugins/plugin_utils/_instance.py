@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openwebui import mint_token
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import has_failed
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.ownership import (
     REPORT,
     owners,
@@ -64,7 +65,9 @@ def known_owners(store: Store, names: Iterable[str]) -> dict[str, str]:
     for name in names:
         with contextlib.suppress(FleetError):
             lines = store.verify_journal(name).lines
-            journals[name] = [line["key"] for line in lines if line.get("key")]
+            # A key may be named as one that was to become the client's, and did not.
+            done = [line for line in lines if not has_failed(line["result"])]
+            journals[name] = [line["key"] for line in done if line.get("key")]
     records = []
     for name in store.records():
         with contextlib.suppress(FleetError):

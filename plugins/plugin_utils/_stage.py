@@ -20,6 +20,7 @@ from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import failed
 from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
 from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
 
@@ -322,7 +323,7 @@ def days_of(given: Any, option: str) -> float:
 
 def outcome(news: Row) -> str:
     """The result of a step in a journal's words."""
-    return f"failed: {news['failure']['what']}" if news.get("failed") else "done"
+    return failed(news["failure"]["what"]) if news.get("failed") else "done"
 
 
 def _content(path: str | None) -> str:

@@ -19,6 +19,19 @@ from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetErro
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import KeyStore
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerprint_of
 
+#: What the result of a change that failed begins with, in journals.
+_FAILED = "failed: "
+
+
+def failed(what: str) -> str:
+    """The result of a change that failed, in a journal's words."""
+    return f"{_FAILED}{what}"
+
+
+def has_failed(result: str) -> bool:
+    """Whether a line of a journal with this result is about a change that failed."""
+    return result.startswith(_FAILED)
+
 
 class Changes:
     def __init__(self, api: OpenRouter, store: KeyStore, client: str) -> None:
@@ -33,7 +46,7 @@ class Changes:
         try:
             return self._api.create_key(name, limit, limit_reset, expires_at)
         except FleetError as error:
-            self._store.note(self._client, "create key", _failed(error), name=name)
+            self._store.note(self._client, "create key", failed(error.what), name=name)
             raise
 
     def key_created(self, key: Key) -> None:
@@ -75,10 +88,6 @@ class Changes:
         try:
             yield
         except FleetError as error:
-            self._store.note(self._client, what, _failed(error), **details)
+            self._store.note(self._client, what, failed(error.what), **details)
             raise
         self._store.note(self._client, what, "done", **details)
-
-
-def _failed(error: FleetError) -> str:
-    return f"failed: {error.what}"

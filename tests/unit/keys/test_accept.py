@@ -273,12 +273,69 @@ def test_a_run_that_is_killed_is_gone_on_with(
     stages: Typing, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_off(stages, moment, monkeypatch)
+    assert stages.accept()["changed"]
+    assert stages.failures() == {}
+    stages.once("fleet_keys")
+    assert_adopted(stages)
+
+
+@pytest.mark.parametrize("fault", [{"status": 400}, {"cut": "after"}], ids=["refused", "lost"])
+def test_a_name_that_was_not_given_is_given_by_the_next_run(stages: Typing, fault: Row) -> None:
+    """A line in the journal about a change that failed makes the key nobody's."""
+    path = f"/keys/{sha256(stages.typed['beta'])}"
+    stages.bench.simulator.fault(method="PATCH", path=path, times=0, **fault)
     stages.accept()
-    stages.keys()
+    assert list(stages.failures()) == ["beta"]
+    stages.bench.simulator.clear_faults()
+    stages.accept()
+    assert stages.failures() == {}
+    stages.once("fleet_keys")
+    assert_adopted(stages)
+
+
+def assert_adopted(stages: Typing) -> None:
+    assert stages.failures() == {}
     for name in CLIENTS:
+        assert stages.named(name).startswith(f"mai/{FLEET_NAME}/{name}/g2/")
+        assert stages.bench.secret(name) == stages.typed[name]
         assert stages.record(name).key_hash == sha256(stages.typed[name])
         assert len(stages.keys_in_store(name)) == 2
         assert unnamed(stages.bench.store.secrets(name), stages.record(name)) == []
+
+
+@pytest.mark.parametrize("check", [False, True], ids=["real", "check"])
+def test_one_key_at_two_clients_is_neithers(stages: Typing, check: bool) -> None:
+    before = {name: stages.bench.store.secrets(name) for name in CLIENTS}
+    stages.docker.type_in("beta", stages.typed["acme"])
+    stages.accept(check=check)
+    assert sorted(stages.failures()) == ["acme", "beta"]
+    for name, failure in stages.failures().items():
+        assert "typed in at acme, beta" in failure["what"] and name in failure["where"]
+        assert fingerprint_of(sha256(stages.typed["acme"])) in failure["what"]
+        assert "foreign_keys" in failure["todo"]
+        assert stages.bench.store.secrets(name) == before[name]
+        assert stages.record(name).attempts == []
+    assert stages.named("acme") == "acme's own"
+    assert stages.named("gamma").startswith("mai/") != check
+
+
+def test_a_key_that_another_server_s_client_gets_meanwhile_is_refused(stages: Typing) -> None:
+    """Servers are worked on side by side: this one's look at the account may be an old one."""
+    before = stages.bench.store.secrets("beta")
+    name, path = f"mai/{FLEET_NAME}/delta/g2/01234567", f"/keys/{sha256(stages.typed['beta'])}"
+
+    def taken(count: int) -> None:
+        if count == 1:
+            stages.bench.quietly("PATCH", path, {"name": name})
+
+    stages.docker.when = taken
+    stages.accept()
+    (failed,) = stages.failures()
+    failure = stages.failures()["beta"]
+    assert failed == "beta" and "that of another client" in failure["what"], failure
+    assert stages.named("beta") == name
+    assert stages.bench.store.secrets("beta") == before
+    assert stages.record("beta").attempts == []
 
 
 @pytest.mark.parametrize("policy", ["report", "keep", "revert"])
