@@ -43,11 +43,17 @@ class ActionModule(Stage):
             names = move.plan()
             for name in names:
                 store.can_note(name)
-            if not self.check:
-                names = move.run()
+            names = self._going(move, names) if self.check else move.run()
         went = "would go" if self.check else "went"
         text = f"{len(names)} clients' secrets {went} from {origin} to {target}."
         return self._say(True, text, names)
+
+    def _going(self, move: Move, names: list[str]) -> list[str]:
+        """Those of whom a run would not say that they stay."""
+        stuck = move.stuck()
+        for name, error in stuck.items():
+            self._warnings.append(f"client {name}: {error}")
+        return [name for name in names if name not in stuck]
 
     def _source(self) -> Settings | None:
         given = self.option("source")

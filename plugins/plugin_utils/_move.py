@@ -72,14 +72,25 @@ class Move:
         return f"copies of {', '.join(self._known.copied)} remain in {described(to)}"
 
     def plan(self) -> list[str]:
-        """The clients whose secrets have to be moved.
+        """The clients whose secrets have to be moved, or whose old copies have to be removed.
 
-        :raises FleetError: some cannot be, so none is
+        :raises FleetError: some cannot be moved, so none is
         """
         self._new.verify()
         names = self._old.clients()
-        self._each(names, self._may_go)
+        if not self._switched():
+            self._each(names, self._may_go)
         return names
+
+    def stuck(self) -> dict[str, FleetError]:
+        """The clients whose old copies would not be removed, and why; before the switch, none."""
+        found = {}
+        for client in self._old.clients() if self._switched() else ():
+            try:
+                self._may_be_removed(client)
+            except FleetError as error:
+                found[client] = error
+        return found
 
     def run(self) -> list[str]:
         """The clients that were moved."""
@@ -120,15 +131,7 @@ class Move:
 
     def _may_go(self, client: str) -> None:
         wanted, there = self._old.read(client), self._new.read(client)
-        if self._switched():
-            if there is None and wanted:
-                raise FleetError(
-                    "only the old store has its secrets",
-                    self._old.where(client),
-                    "find out who removed them from the new one; copy them there by hand",
-                )
-            self._refuse_different(client)
-        elif there not in (None, wanted) and not self._is_ours(client):
+        if there not in (None, wanted) and not self._is_ours(client):
             raise FleetError(
                 "there are other secrets of it already",
                 self._new.where(client),
@@ -146,14 +149,20 @@ class Move:
 
     def _remove(self, client: str) -> None:
         """The last thing that is done for a client."""
-        self._refuse_different(client)
+        self._may_be_removed(client)
         self._noted(client, self.way)
         self._old.remove(client)
 
-    def _refuse_different(self, client: str) -> None:
+    def _may_be_removed(self, client: str) -> None:
         """:raises FleetError: what the old store has is not what the new one has, so it stays"""
-        old = self._old.read(client)
-        if old and old != self._new.read(client):
+        old, new = self._old.read(client), self._new.read(client)
+        if old and new is None:
+            raise FleetError(
+                "only the old store has its secrets",
+                self._old.where(client),
+                "find out who removed them from the new one; copy them there by hand",
+            )
+        if old and old != new:
             raise FleetError(
                 "the old place has other secrets of it than the new one, so nothing is removed",
                 f"{self._old.where(client)} and {self._new.where(client)}",
@@ -177,10 +186,12 @@ class Move:
             try:
                 work(client)
             except FleetError as error:
-                wrong.append(f"\n  client {client}: {describe(error.failure())}")
+                failure = error.failure()
+                failure["todo"] = failure["todo"] or _AGAIN
+                wrong.append(f"\n  client {client}: {describe(failure)}")
         if wrong:
             raise FleetError(
-                f"not all secrets could be moved:{''.join(wrong)}", " to ".join(self.way), _AGAIN
+                f"not all secrets could be moved:{''.join(wrong)}", " to ".join(self.way)
             )
 
 

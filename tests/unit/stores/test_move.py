@@ -249,6 +249,38 @@ def test_other_secrets_in_the_old_place_are_never_removed(fleet: Fleet, cut: boo
     assert fleet.move("hashi_vault").done
 
 
+@pytest.mark.parametrize("renewed", [{"api_key": "sk-or-v1-renewed"}, None], ids=["new", "gone"])
+def test_one_that_changed_after_the_switch_holds_up_nobody(
+    fleet: Fleet, renewed: dict[str, str] | None
+) -> None:
+    fleet.fill("vault_files")
+
+    def cut(what: str) -> None:
+        if what == "before noting acme":
+            raise Killed
+
+    with pytest.raises(Killed):
+        fleet.move("hashi_vault", step=cut).run()
+    if renewed:
+        fleet.store("hashi_vault").save_secrets("acme", renewed)
+    else:
+        fleet.opened("hashi_vault").remove("acme")
+    move = fleet.move("hashi_vault")
+    assert sorted(move.plan()) == sorted(SECRETS)
+    assert list(move.stuck()) == ["acme"]
+    with pytest.raises(FleetError, match="client acme: ") as raised:
+        move.run()
+    wrong = str(raised.value)
+    assert "client beta" not in wrong and "client gone" not in wrong
+    assert fleet.opened("vault_files").where("acme") in wrong
+    assert "by hand" in wrong and "run it again" not in wrong
+    assert fleet.opened("vault_files").clients() == ["acme"]
+    assert fleet.everything("hashi_vault") == {**SECRETS, "acme": renewed or {}}
+    fleet.opened("vault_files").remove("acme")
+    assert fleet.move("hashi_vault").run() == []
+    assert fleet.move("hashi_vault").done
+
+
 def test_a_client_whose_line_cannot_be_written_keeps_its_old_copy(fleet: Fleet) -> None:
     """The next run writes the line, and removes the copy then."""
     fleet.fill("vault_files")
