@@ -72,7 +72,8 @@ class ActionModule(AccountAction):
 def _wanted(guardrail: Options) -> Wanted:
     """:raises FleetError: an option that is not as it has to be"""
     name = str(guardrail["name"])
-    refuse_name(name, "guardrail")
+    if guardrail["state"] != "absent":
+        refuse_name(name, "guardrail")
     settings: Options = {}
     for option, value in given(guardrail, SETTINGS).items():
         if option in LISTS:

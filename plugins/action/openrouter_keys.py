@@ -102,7 +102,8 @@ def _wanted(key: Options) -> Wanted:
     """:raises FleetError: an option that is not as it has to be"""
     name = str(key["name"])
     where = f"key {name}"
-    refuse_name(name, "key")
+    if key["state"] != "absent":
+        refuse_name(name, "key")
     if _ATTEMPT.fullmatch(name):
         raise FleetError(
             "this cannot be a key's name: keys that are being made are called like that",

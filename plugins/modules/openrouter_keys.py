@@ -76,7 +76,7 @@ options:
             Whether what earlier keys of this name spent is taken off the limit, as long as they would have counted
             against it. The first run after the limit is full again gives the key the whole of it; without
             such a run, the key goes on with less. Until then, the whole is what the task says, or else what
-            the key before it had.
+            the key before it had, or what somebody set at OpenRouter since.
           - >-
             It is found out in every run. What a replaced key spends between two runs, while it still works, can be
             spent by its successor, too.

@@ -86,6 +86,7 @@ class KeyFiles:
                 tuple(Attempt(**row) for row in content["attempts"]),
                 tuple(Former.read(row) for row in content["former"]),
                 content.get("limit"),
+                tuple(content.get("reduced", ())),
             )
         except (ValueError, TypeError, KeyError) as error:
             raise FleetError(

@@ -130,9 +130,14 @@ def set_credit(engine: Engine, total_credits: float) -> dict[str, Any]:
     return {}
 
 
-def set_usage(engine: Engine, key: str, usage: float) -> dict[str, Any]:
-    """Spend of a key (by hash or name) in USD: for ever, today, this week and this month alike."""
-    find(engine, key).spend.set(to_pico(usage), engine.state.now)
+def set_usage(engine: Engine, key: str, usage: float, byok: float = 0) -> dict[str, Any]:
+    """Spend of a key (by hash or name) in USD: for ever, today, this week and this month alike.
+
+    ``byok`` is what was spent with provider keys of one's own.
+    """
+    row = find(engine, key)
+    row.spend.set(to_pico(usage), engine.state.now)
+    row.byok.set(to_pico(byok), engine.state.now)
     return {}
 
 

@@ -143,7 +143,7 @@ def check_money(engine: Engine, call: Call) -> None:
             {"limit_source": "openrouter_credits"},
         )
     policy = call.key.enforced(state.now)
-    spent = call.key.spend.within(policy.limit_reset, state.now)
+    spent = call.key.counted(policy.limit_reset, state.now)
     if policy.limit is not None and spent >= to_pico(policy.limit):
         raise used_up(engine, policy, spent)
 

@@ -120,7 +120,11 @@ def usage_fields() -> list[str]:
 
 def show(engine: Engine, key: Key) -> dict[str, Any]:
     now = engine.state.now
-    spent = {f"usage_{name}": to_usd(key.spend.within(name, now)) for name in INTERVALS}
+    windows = dict(zip(usage_fields(), [None, *INTERVALS] * 2, strict=True))
+    spent = {
+        name: to_usd((key.byok if name.startswith("byok_") else key.spend).within(window, now))
+        for name, window in windows.items()
+    }
     return {
         "hash": key.hash,
         "name": key.name,
@@ -130,8 +134,6 @@ def show(engine: Engine, key: Key) -> dict[str, Any]:
         "limit_remaining": remaining(key, now),
         "limit_reset": key.limit_reset,
         "include_byok_in_limit": key.include_byok_in_limit,
-        **dict.fromkeys(usage_fields(), 0),
-        "usage": to_usd(key.spend.total),
         **spent,
         "created_at": iso(key.created_at),
         "updated_at": None if key.updated_at is None else iso(key.updated_at),
@@ -145,4 +147,4 @@ def show(engine: Engine, key: Key) -> dict[str, Any]:
 def remaining(key: Key, now: float) -> float | None:
     if key.limit is None:
         return None
-    return to_usd(max(0, to_pico(key.limit) - key.spend.within(key.limit_reset, now)))
+    return to_usd(max(0, to_pico(key.limit) - key.counted(key.limit_reset, now)))

@@ -71,9 +71,9 @@ class Controls(ABC):
     def set_credit(self, total_credits: float) -> None:
         self._run("set_credit", total_credits=total_credits)
 
-    def set_usage(self, key: str, usage: float) -> None:
+    def set_usage(self, key: str, usage: float, byok: float = 0) -> None:
         """`key`: its hash or its name."""
-        self._run("set_usage", key=key, usage=usage)
+        self._run("set_usage", key=key, usage=usage, byok=byok)
 
     def add_workspace(self, name: str, slug: str) -> str:
         return str(self._run("add_workspace", name=name, slug=slug)["id"])

@@ -109,12 +109,19 @@ class Key:
     updated_at: float | None = None
     last_used_at: float | None = None
     spend: Spend = field(default_factory=Spend)
+    byok: Spend = field(default_factory=Spend)
     policies: list[Policy] = field(default_factory=list)
 
     @classmethod
     def read(cls, raw: dict[str, Any]) -> Key:
         policies = [Policy(**policy) for policy in raw.pop("policies")]
-        return cls(**raw | {"spend": Spend(**raw["spend"]), "policies": policies})
+        spends = {name: Spend(**raw[name]) for name in ("spend", "byok")}
+        return cls(**raw | spends | {"policies": policies})
+
+    def counted(self, interval: str | None, now: float) -> int:
+        """What counts against a limit."""
+        byok = self.byok.within(interval, now) if self.include_byok_in_limit else 0
+        return self.spend.within(interval, now) + byok
 
     def expired(self, now: float) -> bool:
         return (

@@ -38,7 +38,7 @@ class Key:
     """A key as the management API shows it. Money is in USD; ``limit`` None is no cap.
 
     :ivar usage: in all its life
-    :ivar spent: the same by window, with the words of ``limit_reset``
+    :ivar spent: what counts against a limit, by window, with the words of ``limit_reset``
     :ivar expires_at: empty when it never does, as ``last_used_at`` when it never was
     """
 
@@ -56,7 +56,14 @@ class Key:
 
     @classmethod
     def read(cls, row: dict[str, Any]) -> Key:
-        usage = row.get("usage") or 0
+        # What is spent with provider keys of one's own is told apart, and counts if that is set.
+        kinds = ("usage", "byok_usage") if row.get("include_byok_in_limit") else ("usage",)
+        spent = {
+            reset: sum(
+                row.get(kind if reset == "never" else f"{kind}_{reset}") or 0 for kind in kinds
+            )
+            for reset in _RESET
+        }
         return cls(
             hash=row["hash"],
             name=row["name"],
@@ -64,11 +71,8 @@ class Key:
             limit=row["limit"],
             limit_remaining=row.get("limit_remaining"),
             limit_reset=row["limit_reset"] or "never",
-            usage=usage,
-            spent={
-                "never": usage,
-                **{reset: row.get(f"usage_{reset}") or 0 for reset in _RESET if reset != "never"},
-            },
+            usage=row.get("usage") or 0,
+            spent=spent,
             created_at=row.get("created_at") or "",
             expires_at=row.get("expires_at") or "",
             last_used_at=row.get("last_used_at") or "",

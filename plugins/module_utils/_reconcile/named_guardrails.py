@@ -55,7 +55,7 @@ class Wanted:
 class NamedGuardrails:
     """Reconciles guardrails one by one.
 
-    :param rows: all guardrails of the default workspace
+    :param rows: all guardrails of the workspace
     :param catalog: needed where models are named
     :param force: delete also a guardrail that keys have
     """

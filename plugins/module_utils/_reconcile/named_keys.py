@@ -75,6 +75,7 @@ class Remembered:
     :ivar former: keys that are deleted later, and deleted ones as long as what they spent counts.
         ``since`` is when they were replaced or disabled
     :ivar limit: USD, the whole limit of a key that has less of it, because of what others spent
+    :ivar reduced: what it was given of that, and what it had before, if a run ended in between
     """
 
     name: str
@@ -82,6 +83,12 @@ class Remembered:
     attempts: tuple[Attempt, ...] = ()
     former: tuple[Former, ...] = ()
     limit: float | None = None
+    reduced: tuple[float, ...] = ()
+
+    def whole(self, limit: float | None) -> float | None:
+        """The whole limit of a key that has this one. Another may have been set elsewhere."""
+        is_ours = limit in self.reduced or not self.reduced
+        return self.limit if is_ours and self.limit is not None else limit
 
 
 class KeyFiles(Protocol):
@@ -234,7 +241,7 @@ class NamedKeys:
             memory = self._disable_orphans(memory, found)
             if cap.is_less:
                 # Before the key has less, or nobody would know how much it had.
-                memory = self._keep(memory, replace(memory, limit=cap.whole))
+                memory = self._keep(memory, _reduced(memory, cap, old or kept))
             key = kept or self._create(wanted, memory, after)
             self._settle(wanted.name, key, old, after)
             row.more["hash"] = key["hash"]
@@ -456,8 +463,8 @@ class NamedKeys:
     ) -> _Cap:
         limit, reset = expected["limit"], str(expected["limit_reset"])
         whole = None if limit == "unlimited" else float(limit)
-        if "limit" not in wanted.settings and memory.limit is not None:
-            whole = memory.limit
+        if "limit" not in wanted.settings:
+            whole = memory.whole(whole)
         living = [Key.read(row) for row in others]
         spent = round(spent_before(memory.former, living, reset, self._at), 6)
         return _Cap(whole, spent, reset, wanted.carries)
@@ -619,7 +626,7 @@ class NamedKeys:
         self._files.drop(name, current)
         memory = self._files.remembered(name)
         if not cap.is_less:
-            memory = self._keep(memory, replace(memory, limit=None))
+            memory = self._keep(memory, replace(memory, limit=None, reduced=()))
         living = {row["hash"]: row for row in self._account.keys}
         for one in memory.former:
             is_due = self._is_due(one)
@@ -664,6 +671,15 @@ _NEW: Mapping[str, Any] = {
     "disabled": False,
     "include_byok_in_limit": False,
 }
+
+
+def _reduced(memory: Remembered, cap: _Cap, key: KeyRow | None) -> Remembered:
+    """With the limit of which a key is about to be given less than the whole."""
+    if cap.left is None or (memory.limit == cap.whole and cap.left in memory.reduced):
+        return memory
+    has = key["limit"] if key else None
+    both = {cap.left} if has is None else {cap.left, float(has)}
+    return replace(memory, limit=cap.whole, reduced=tuple(sorted(both)))
 
 
 def _with(memory: Remembered, former: Former) -> Remembered:

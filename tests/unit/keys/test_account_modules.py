@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
 from ansible_collections.mai.fleet.plugins.plugin_utils._account import CONNECTION
 from simulator.simulator import Simulator
 from unit.keys.bench import FLASH, GPT, GPT_SLUG, MINI
@@ -298,6 +299,13 @@ def test_a_key_that_can_use_nothing(tasks: Tasks) -> None:
 def test_a_name_that_no_guardrail_can_have(tasks: Tasks, name: str) -> None:
     assert "cannot be the name of a guardrail" in refusal(tasks, name)
     assert tasks.writes() == []
+
+
+def test_a_guardrail_can_be_deleted_by_such_a_name(tasks: Tasks) -> None:
+    api = Controller(tasks.simulator.url, tasks.simulator.management_key)
+    api.post("/guardrails", {"name": "old "})
+    tasks.good("guardrails", guardrails=[{"name": "old ", "state": "absent"}])
+    assert tasks.simulator.guardrails == []
 
 
 def test_the_environment_holds_what_a_task_does_not_say(

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from ansible.parsing.vault import is_encrypted
 from ansible_collections.mai.fleet.plugins.action import openrouter_keys
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
 from ansible_collections.mai.fleet.plugins.module_utils._secrets import sha256
 from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
 from ansible_collections.mai.fleet.plugins.plugin_utils import _key_files
@@ -397,6 +398,13 @@ def test_a_key_that_took_the_place_of_ours_is_not_taken_for_it(tasks: Tasks) -> 
     assert tasks.whole()["hash"] != theirs
 
 
+def test_a_key_can_be_deleted_by_a_name_that_no_new_one_can_have(tasks: Tasks) -> None:
+    api = Controller(tasks.simulator.url, tasks.simulator.management_key)
+    api.post("/keys", {"name": "old "})
+    assert tasks.key("old ", state="absent")["changed"]
+    assert tasks.simulator.keys == []
+
+
 def test_a_key_that_was_deleted_elsewhere_is_made_again(tasks: Tasks) -> None:
     tasks.key(limit=1)
     api = Controller(tasks.simulator.url, tasks.simulator.management_key)
@@ -526,6 +534,51 @@ def test_what_a_key_spent_counts_also_when_somebody_else_deletes_it(spent: Tasks
     spent.simulator.advance(days=31)
     spent.key(limit=20)
     assert limit(spent) == 20
+
+
+def test_a_limit_that_somebody_sets_meanwhile_is_the_whole_one(spent: Tasks) -> None:
+    key_hash = spent.key(state="rotated")["hash"]
+    api = Controller(spent.simulator.url, spent.simulator.management_key)
+    api.patch(f"/keys/{key_hash}", {"limit": 100})
+    row = spent.key()
+    assert "the limit is 92.5, because keys before it spent 7.5 of 100;" in row["warnings"][0]
+    assert limit(spent) == 92.5
+    untouched(spent, spent.key)
+    # In the next month, that is all that there is to it.
+    api.patch(f"/keys/{key_hash}", {"limit": 60})
+    spent.simulator.advance(days=31)
+    assert not spent.key(grace=10**7)["changed"]
+    assert limit(spent) == 60
+
+
+def test_a_run_that_is_cut_off_before_a_limit_is_reduced_further(
+    spent: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent.key(state="rotated")
+    (older,) = set(spent.at_openrouter()) - {"ci"}
+    spent.simulator.set_usage(older, 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenRouter, "update_key", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            spent.key()
+    assert limit(spent) == 12.5
+    spent.key()
+    assert limit(spent) == 12
+    untouched(spent, spent.key)
+
+
+def cut_off(*_given: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("counts", "left"), [(True, 10.5), (False, 12.5)])
+def test_spending_with_provider_keys_of_ones_own(spent: Tasks, counts: bool, left: float) -> None:
+    spent.key(include_byok_in_limit=counts)
+    spent.simulator.set_usage("ci", 7.5, byok=2)
+    spent.key(state="rotated")
+    assert limit(spent) == left
+    spent.key(grace=0)
+    assert limit(spent) == left
 
 
 def test_a_limit_may_be_spent_again_by_who_wants_that(spent: Tasks) -> None:

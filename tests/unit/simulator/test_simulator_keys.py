@@ -169,6 +169,18 @@ def test_used_up_key(account: Account) -> None:
     client.chat("openai/gpt-4.1")
 
 
+def test_spending_with_provider_keys_of_ones_own_counts_where_it_is_set(account: Account) -> None:
+    key_hash, client = account.key(limit=3, limit_reset="daily")
+    account.simulator.set_usage(key_hash, 1, byok=2)
+    row = account.manager.get(f"/keys/{key_hash}")["data"]
+    assert (row["usage"], row["usage_daily"], row["limit_remaining"]) == (1, 1, 2)
+    assert (row["byok_usage"], row["byok_usage_daily"]) == (2, 2)
+    client.chat("openai/gpt-4.1")
+    account.change(key_hash, include_byok_in_limit=True)
+    assert client.get("/key")["data"]["limit_remaining"] == 0
+    client.refused(403, "openai/gpt-4.1")
+
+
 def test_lifetime_limit_never_refills(account: Account) -> None:
     key_hash, client = account.key(limit=1)
     account.simulator.set_usage(key_hash, 1)
