@@ -15,8 +15,10 @@ import copy
 import multiprocessing
 import random
 import shutil
+import socket
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -108,11 +110,19 @@ class World:
             process.kill()
             raise AssertionError(f"the run did not end within {PATIENCE} s")
         if process.exitcode == -9:
+            self._settle()
             return None
         if process.exitcode != 0:
             raise AssertionError("the run crashed; its traceback is above")
         steps: list[str] = receiver.recv()
         return steps
+
+    def _settle(self) -> None:
+        """Until OpenRouter has done what a killed run has asked for, for it still reads that."""
+        # Whoever came before this one has a thread by now.
+        socket.create_connection((self.simulator.host, self.simulator.port)).close()
+        while any("process_request_thread" in one.name for one in threading.enumerate()):
+            time.sleep(0.005)
 
     # What is looked at
 
