@@ -227,14 +227,13 @@ def test_a_key_that_is_used_still_goes_on_working(
     stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Something else has it: to disable it would break that, and nobody would know what it was."""
-    monkeypatch.setattr(time, "sleep", lambda _quiet: spend(stages, 1, key=0))
-    stages.keys(replace="acme")
-    stages.prove()
-    retire(stages)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(time, "sleep", lambda _quiet: spend(stages, 1, key=0))
+        stages.keys(replace="acme")
+        stages.prove()
+        retire(stages)
     assert keys(stages)[0] == (True, 100)
     assert "is used still" in stages.row()["warnings"][-1]
-    monkeypatch.undo()
-    monkeypatch.setenv("OPENROUTER_MANAGEMENT_KEY", stages.bench.simulator.management_key)
     go_on(stages)
     assert keys(stages)[0] == (False, 100)
 
