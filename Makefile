@@ -30,7 +30,7 @@ units: ## the unit tests, and those of playbooks against the simulator
 integration: ## the integration tests: real Docker, real Open WebUI
 	@tools/test integration
 
-faults: ## break every step of a key's life, and look at what is left; ARGS="--clients 30 --sample 500"
+faults: ## break every step of a key's life, and look at what is left
 	@tools/test faults $(ARGS)
 
 leaks: ## plant secrets, run every playbook, and search whatever was written or printed

@@ -4,7 +4,8 @@
 """The flows that are broken, on the real engine and store, and how they are broken.
 
 A flow runs in a process of its own, because a kill has to be a real one. What it does to the world
-is counted in steps: requests to OpenRouter and writes to the disk, in the order in which they come.
+is counted in steps: requests to OpenRouter and writes to the disk, in the order in which they come
+for each client.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import errno
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +23,7 @@ from typing import Any, cast
 from ansible_collections.mai.fleet.plugins.module_utils import _atomic
 from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile import records
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Desired, living
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.keys import Desired, Keys, living
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.retirement import (
     Cap,
     Retirement,
@@ -42,40 +44,116 @@ BEFORE = {
 }
 FLOWS = tuple(BEFORE)
 _GRACE = 86400.0
+#: What OpenRouter or the network may do to a request.
+REQUEST_FAULTS: dict[str, dict[str, Any]] = {
+    "cut before": {"cut": "before"},
+    "reply lost": {"cut": "after"},
+    "half a reply": {"cut": "middle"},
+    "cut for good": {"cut": "before", "times": 0},
+    "replies lost for good": {"cut": "after", "times": 0},
+    "500": {"status": 500},
+    "500 after acting": {"status": 500, "act": True},
+    "503 after acting": {"status": 503, "act": True, "retry_after": 0},
+    "524 after acting": {"status": 524, "act": True},
+    "429": {"status": 429, "retry_after": 0},
+    "401": {"status": 401},
+}
+#: What becomes of the process, or of the disk when something is written.
+LOCAL_FAULTS = ("kill before", "kill after", "full")
+#: What the names of writes begin with.
+_WRITE = "write"
 
 
 @dataclass(frozen=True)
 class Break:
     """What happens at one step.
 
-    :ivar kind: ``kill before``, ``kill after``, or ``full`` (a write finds no room)
+    It is the first one from there on to which such a thing can happen, so that a schedule means the
+    same in whatever order the threads of a run come.
+
+    :ivar step: the how-manieth it is of this client's steps, from 0 on
+    :ivar kind: one of ``LOCAL_FAULTS`` or ``REQUEST_FAULTS``
+    :ivar client: empty for the steps that are about the fleet, None for all steps of the run
     """
 
     step: int
     kind: str
+    client: str | None = None
+
+    def __str__(self) -> str:
+        whose = {None: "the run", "": "the fleet"}.get(self.client, self.client)
+        return f"{self.kind} at step {self.step} of {whose}"
+
+    def fits(self, name: str) -> bool:
+        if self.kind in REQUEST_FAULTS:
+            return not name.startswith(_WRITE)
+        return self.kind != "full" or name.startswith(_WRITE)
 
 
 class Steps:
-    """Counts the steps of this process, and breaks one."""
+    """Counts the steps of this process, and breaks one.
 
-    def __init__(self, wanted: Break | None) -> None:
+    :ivar names: the steps of each client, and those of the fleet, whose client is empty
+    :ivar broken: whether it came to that
+    """
+
+    def __init__(self, wanted: Break | None, simulator: RemoteSimulator) -> None:
+        self.names: dict[str, list[str]] = {}
+        self.broken = False
         self._wanted = wanted
-        self._lock = threading.Lock()
-        self.names: list[str] = []
+        self._simulator = simulator
+        self._total = 0
+        self._now = threading.local()
+        self._turn = threading.Condition()
+        self._under_way = 0
+
+    @contextmanager
+    def about(self, client: str) -> Iterator[None]:
+        """Whose steps those of this thread are meanwhile."""
+        self._now.client = client
+        try:
+            yield
+        finally:
+            self._now.client = ""
 
     def take(self, name: str, act: Callable[[], Any]) -> Any:
-        with self._lock:
-            number = len(self.names)
-            self.names.append(name)
-        mine = self._wanted if self._wanted and self._wanted.step == number else None
+        with self._turn:
+            mine = self._count(name)
+            if mine and mine.kind in REQUEST_FAULTS:
+                # Nobody else's request may meet what is meant for this one.
+                self._turn.wait_for(lambda: not self._under_way)
+                self._simulator.fault(**REQUEST_FAULTS[mine.kind])
+                return act()
+            self._under_way += 1
+        try:
+            return self._take(mine, act)
+        finally:
+            with self._turn:
+                self._under_way -= 1
+                self._turn.notify_all()
+
+    def _take(self, mine: Break | None, act: Callable[[], Any]) -> Any:
         if mine and mine.kind == "kill before":
             die()
-        if mine and mine.kind == "full" and name.startswith("write"):
+        if mine and mine.kind == "full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         result = act()
         if mine and mine.kind == "kill after":
             die()
         return result
+
+    def _count(self, name: str) -> Break | None:
+        """The break, if it is this step that is to break."""
+        client = getattr(self._now, "client", "")
+        mine = self.names.setdefault(client, [])
+        number = {client: len(mine), None: self._total}
+        mine.append(name)
+        self._total += 1
+        wanted = self._wanted
+        if wanted is None or self.broken or number.get(wanted.client, -1) < wanted.step:
+            return None
+        self.broken = wanted.fits(name)
+        return wanted if self.broken else None
 
 
 def die() -> None:
@@ -84,19 +162,25 @@ def die() -> None:
 
 def instrument(steps: Steps) -> None:
     """Every request and every write of this process is a step."""
-    send, write, append = Controller._send, _atomic.write_atomically, _atomic.append
+    send, apply = Controller._send, Keys.apply
+    write, append = _atomic.write_atomically, _atomic.append
 
     def sent(self: Controller, method: str, url: str, *rest: Any) -> Any:
         name = f"{method} {url.removeprefix(self.base)}"
         return steps.take(name, lambda: send(self, method, url, *rest))
 
     def written(path: str, *rest: Any, **more: Any) -> None:
-        steps.take(f"write {Path(path).parent.name}", lambda: write(path, *rest, **more))
+        steps.take(f"{_WRITE} {Path(path).parent.name}", lambda: write(path, *rest, **more))
 
     def appended(*given: Any, **more: Any) -> None:
-        steps.take("write journal", lambda: append(*given, **more))
+        steps.take(f"{_WRITE} journal", lambda: append(*given, **more))
+
+    def applied(self: Keys, desired: Desired, record: records.Record) -> Any:
+        with steps.about(desired.client):
+            return apply(self, desired, record)
 
     Controller._send = sent  # type: ignore[method-assign, assignment]
+    Keys.apply = applied  # type: ignore[method-assign]
     _store.write_atomically = written  # type: ignore[attr-defined]
     files.write_atomically = written  # type: ignore[attr-defined]
     _journal.append = appended  # type: ignore[attr-defined]
@@ -108,16 +192,19 @@ def names(count: int) -> list[str]:
     return [f"c{number:02}" for number in range(count)]
 
 
-def run(bench: Bench, flow: str, clients: list[str]) -> None:
+def run(bench: Bench, steps: Steps, flow: str, clients: list[str]) -> None:
     """One run of site with what the flow asks for: keys, delivery, proof, retirement."""
     state = "absent" if flow == "offboard" else "present"
     asked = {"replace": flow in ("rotate", "replace"), "undo": flow == "undo"}
     wanted = [desired(name, limit=LIMIT, state=state, **asked) for name in clients]
     rows = bench.run(*wanted)
     alive = [one for one in wanted if not rows[one.client].get("failed") and state == "present"]
-    served = [one for one in alive if deliver(bench, one.client)]
-    proven = [one for one in served if prove(bench, one)]
-    retire(bench, proven, _GRACE if flow == "replace" else 0)
+    proven = []
+    for one in alive:
+        with steps.about(one.client):
+            if deliver(bench, one.client) and prove(bench, one):
+                proven.append(one)
+    retire(bench, steps, proven, _GRACE if flow == "replace" else 0)
 
 
 def deliver(bench: Bench, client: str) -> bool:
@@ -161,7 +248,7 @@ def prove(bench: Bench, wanted: Desired) -> bool:
     return good
 
 
-def retire(bench: Bench, proven: list[Desired], grace: float) -> None:
+def retire(bench: Bench, steps: Steps, proven: list[Desired], grace: float) -> None:
     waiting = [bench.record(one.client) for one in proven]
     waiting = [record for record in waiting if record.former]
     if not waiting:
@@ -171,11 +258,9 @@ def retire(bench: Bench, proven: list[Desired], grace: float) -> None:
     now = {key.hash: key for keys in live.values() for key in keys}
     retirement = Retirement(api, bench.store, grace, bench.now, False)
     for record in waiting:
-        try:
+        with steps.about(record.client), suppress(FleetError):
             keys = live.get(record.client, [])
             retirement.apply(record, Cap(LIMIT, "monthly"), now, keys)
-        except FleetError:
-            continue
 
 
 def child(
@@ -187,15 +272,17 @@ def child(
     wanted: Break | None,
     result: Any,
 ) -> None:
-    """A process: one run of a flow. The names of its steps go back, unless it is killed."""
-    steps = Steps(wanted)
+    """A process: one run of a flow. Unless it is killed, its steps go back, and whether it broke.
+
+    Nothing but a break ends a run before its time.
+    """
+    simulator = RemoteSimulator(url, management_key)
+    steps = Steps(wanted, simulator)
     instrument(steps)
-    simulator = cast(Simulator, RemoteSimulator(url, management_key))
-    bench = Bench(simulator, Path(folder))
+    bench = Bench(cast(Simulator, simulator), Path(folder))
     try:
-        run(bench, flow, names(count))
+        run(bench, steps, flow, names(count))
     except FleetError:
-        # What is wrong with the whole account ends a run.
-        result.send([])
-    else:
-        result.send(steps.names)
+        if not steps.broken:
+            raise
+    result.send((steps.names, steps.broken))

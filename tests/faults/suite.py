@@ -3,9 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Breaks every step of every flow, runs once more, and looks at what is left.
 
-After the broken run, whoever had service has it. After the next run, which nobody breaks, each
+After a broken run, whoever had service has it. After the next run, which nobody breaks, each
 client has exactly one living key, its secret is stored and delivered, it is fenced and capped, and
 nothing is left of other keys but what is disabled or waits for its deletion.
+
+With few clients every step is broken in every way. With many, schedules are drawn at random, in
+which up to two of the runs that were to put things right are broken as well.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,33 +35,29 @@ from simulator.simulator import Simulator
 from unit.keys.bench import FLEET, Bench
 
 from faults import flow as flows
-from faults.flow import BEFORE, FLOWS, LIMIT, Break
+from faults.flow import BEFORE, FLOWS, LIMIT, LOCAL_FAULTS, REQUEST_FAULTS, Break
 
-#: What OpenRouter or the network may do to a request.
-REQUEST_FAULTS: dict[str, dict[str, Any]] = {
-    "cut before": {"cut": "before"},
-    "reply lost": {"cut": "after"},
-    "half a reply": {"cut": "middle"},
-    "500": {"status": 500},
-    "500 after acting": {"status": 500, "act": True},
-    "503 after acting": {"status": 503, "act": True, "retry_after": 0},
-    "524 after acting": {"status": 524, "act": True},
-    "429": {"status": 429, "retry_after": 0},
-    "401": {"status": 401},
-}
-LOCAL_FAULTS = ("kill before", "kill after", "full")
+#: How many runs in a row are broken at most, where that is drawn at random.
+_ROW = 3
 #: Seconds after which a run hangs.
 PATIENCE = 120
+#: Clients whose every step is broken, and those of the schedules that are drawn.
+_FEW, _MANY = 3, 30
+#: Schedules that are drawn, in all; and breaks a flow in the short form.
+_DRAWN, _SHORT = 500, 60
+#: The same schedules every time, so that what is lost can be looked at again.
+_SEED = 1
 
 
 @dataclass(frozen=True)
 class Schedule:
+    """:ivar breaks: of the flow, and of the runs after it that were to put things right"""
+
     flow: str
-    step: int
-    kind: str
+    breaks: tuple[Break, ...]
 
     def __str__(self) -> str:
-        return f"{self.flow}, step {self.step}, {self.kind}"
+        return f"{self.flow}, {', then '.join(map(str, self.breaks))}"
 
 
 class World:
@@ -88,8 +87,20 @@ class World:
         self.simulator.clear_faults()
         self.simulator.clear_log()
 
-    def run(self, flow: str, wanted: Break | None = None) -> list[str] | None:
-        """The steps of a run, None if it was killed."""
+    def steps(self, flow: str) -> dict[str, list[str]]:
+        """Those of a run that nobody breaks, by client."""
+        ended = self._run(flow, None)
+        assert ended
+        return ended[0]
+
+    def breaks(self, flow: str, wanted: Break) -> bool:
+        """Run a flow, and break it. Whether it came as far as that."""
+        ended = self._run(flow, wanted)
+        self.simulator.clear_faults()
+        return ended is None or ended[1]
+
+    def _run(self, flow: str, wanted: Break | None) -> tuple[dict[str, list[str]], bool] | None:
+        """The steps of a run, and whether it broke; None if it was killed."""
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=flows.child,
@@ -114,8 +125,8 @@ class World:
             return None
         if process.exitcode != 0:
             raise AssertionError("the run crashed; its traceback is above")
-        steps: list[str] = receiver.recv()
-        return steps
+        ended: tuple[dict[str, list[str]], bool] = receiver.recv()
+        return ended
 
     def _settle(self) -> None:
         """Until OpenRouter has done what a killed run has asked for, for it still reads that."""
@@ -181,39 +192,34 @@ class World:
         return [row["id"] for row in self.simulator.guardrails if row["name"] == name]
 
 
-def schedules(world: World, flow: str) -> Iterator[Schedule]:
-    """Every step of the flow, broken in every way."""
+def breaks(world: World, flow: str) -> list[Break]:
+    """Every step of the flow, in every way."""
     world.restore()
-    steps = world.run(flow)
-    assert steps, f"{flow} does not run"
-    requests = [name for name in steps if not name.startswith("write")]
-    for step, name in enumerate(steps):
-        yield from (
-            Schedule(flow, step, kind)
-            for kind in LOCAL_FAULTS
-            if kind != "full" or name.startswith("write")
-        )
-    for step in range(len(requests)):
-        yield from (Schedule(flow, step, kind) for kind in REQUEST_FAULTS)
+    found = [
+        (name, Break(step, kind, client))
+        for client, names in world.steps(flow).items()
+        for step, name in enumerate(names)
+        for kind in (*LOCAL_FAULTS, *REQUEST_FAULTS)
+    ]
+    return [one for name, one in found if one.fits(name)]
 
 
-def play(world: World, schedule: Schedule) -> list[str]:
-    """What is wrong after this schedule, nothing if all is well."""
+def play(world: World, schedule: Schedule) -> tuple[int, list[str]]:
+    """:return: how many of the runs came as far as where they were to break, and what is wrong in
+    the end
+    """
     world.restore()
-    before = world.served()
-    if schedule.kind in REQUEST_FAULTS:
-        world.simulator.fault(skip=schedule.step, **REQUEST_FAULTS[schedule.kind])
-        world.run(schedule.flow)
-    else:
-        world.run(schedule.flow, Break(schedule.step, schedule.kind))
-    world.simulator.clear_faults()
-    problems = []
-    if schedule.flow != "offboard":
-        problems = [f"{client} lost its service" for client in sorted(before - world.served())]
-    # The next run is one of site, which asks for nothing but what the inventory says.
+    # The runs after that are of site, which asks for nothing but what the inventory says.
     after = "offboard" if schedule.flow == "offboard" else "provision"
-    world.run(after)
-    return problems + world.wrong(after)
+    served, problems, reached = world.served(), [], 0
+    for number, wanted in enumerate(schedule.breaks):
+        reached += world.breaks(after if number else schedule.flow, wanted)
+        now = world.served()
+        if schedule.flow != "offboard":
+            problems += [f"{client} lost its service" for client in sorted(served - now)]
+        served = now
+    world.steps(after)
+    return reached, problems + world.wrong(after)
 
 
 def prepared(world: World, flow: str) -> None:
@@ -221,49 +227,80 @@ def prepared(world: World, flow: str) -> None:
     world.simulator.reset()
     shutil.rmtree(world.bench.folder, ignore_errors=True)
     for earlier in BEFORE[flow]:
-        world.run(earlier)
+        world.steps(earlier)
     world.keep()
 
 
-def suite(flows_wanted: tuple[str, ...], count: int, sample: int, seed: int) -> int:
-    """:param sample: how many schedules at random; 0 for all"""
+def every(world: World, flow: str, sample: int) -> Iterator[Schedule]:
+    """One break each: all of them, or so many from all over the flow."""
+    found = breaks(world, flow)
+    if 0 < sample < len(found):
+        found = random.Random(_SEED).sample(found, sample)  # noqa: S311
+    yield from (Schedule(flow, (one,)) for one in found)
+
+
+def at_random(world: World, flow: str, count: int) -> Iterator[Schedule]:
+    """Up to three runs in a row that break, anywhere."""
+    found = breaks(world, flow)
+    # Also a run that finds nothing to do has more steps than that.
+    steps = 2 * world.count
+    kinds = (*LOCAL_FAULTS, *REQUEST_FAULTS)
+    dice = random.Random(f"{_SEED} {flow}")  # noqa: S311
+    for _ in range(count):
+        later = range(dice.randrange(_ROW))
+        more = [Break(dice.randrange(steps), dice.choice(kinds)) for _ in later]
+        yield Schedule(flow, (dice.choice(found), *more))
+
+
+def suite(
+    flows_wanted: Sequence[str], count: int, planned: Callable[[World, str], Iterator[Schedule]]
+) -> int:
+    """:return: in how many schedules something was lost"""
     failures = 0
     with tempfile.TemporaryDirectory() as folder, Simulator() as simulator:
         world = World(simulator, Path(folder), count)
         for flow in flows_wanted:
             prepared(world, flow)
-            planned = list(schedules(world, flow))
-            if sample and sample < len(planned):
-                planned = random.Random(seed).sample(planned, sample)  # noqa: S311
-            started, counts = time.monotonic(), Counter(one.kind for one in planned)
-            losses = 0
-            for schedule in planned:
-                problems = play(world, schedule)
-                if problems:
-                    losses += 1
-                    print(f"LOST {schedule}: {'; '.join(problems)}", flush=True)
-            failures += losses
-            kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-            print(
-                f"{flow}, {count} clients: {len(planned)} schedules ({kinds}), {losses} losses, "
-                f"{time.monotonic() - started:.0f} s",
-                flush=True,
-            )
+            failures += _play_all(world, flow, list(planned(world, flow)))
         if simulator.violations:
             failures += 1
             print("OpenRouter was asked for what it does not know:", simulator.violations)
     return failures
 
 
+def _play_all(world: World, flow: str, schedules: list[Schedule]) -> int:
+    started, losses, reached = time.monotonic(), 0, 0
+    for schedule in schedules:
+        came, problems = play(world, schedule)
+        if not came:
+            problems.append("the run did not break")
+        reached += came
+        if problems:
+            losses += 1
+            print(f"LOST {schedule}: {'; '.join(problems)}", flush=True)
+    kinds = Counter(one.kind for schedule in schedules for one in schedule.breaks)
+    print(
+        f"{flow}, {world.count} clients: {len(schedules)} schedules, {reached} broken runs "
+        f"({', '.join(f'{number} {kind}' for kind, number in kinds.items())}), {losses} losses, "
+        f"{time.monotonic() - started:.0f} s",
+        flush=True,
+    )
+    return losses
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description="Every break of every flow for 3 clients, and 500 schedules at random for 30."
+    )
+    parser.add_argument("--short", action="store_true", help="some of the breaks, for 3 clients")
     parser.add_argument("--flow", choices=FLOWS, action="append", help="default: all")
-    parser.add_argument("--clients", type=int, default=3)
-    parser.add_argument("--sample", type=int, default=0, help="schedules by flow; 0 for all")
-    parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    flow = tuple(given.flow or FLOWS)
-    return 1 if suite(flow, given.clients, given.sample, given.seed) else 0
+    flow = given.flow or FLOWS
+    if given.short:
+        return int(suite(flow, _FEW, lambda world, one: every(world, one, _SHORT)) > 0)
+    lost = suite(flow, _FEW, lambda world, one: every(world, one, 0))
+    lost += suite(flow, _MANY, lambda world, one: at_random(world, one, _DRAWN // len(FLOWS)))
+    return int(lost > 0)
 
 
 if __name__ == "__main__":
