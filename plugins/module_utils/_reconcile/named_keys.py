@@ -222,7 +222,7 @@ class NamedKeys:
         others = self._others(memory, found, kept)
         cap = self._cap(wanted, memory, others, after)
         after["limit"] = _usd(cap.left)
-        now, later = self._earlier(memory, found, others)
+        now, later = self._earlier(wanted, memory, found, others)
         if now or later:
             before["earlier_keys"], after["earlier_keys"] = now, later
         if kept and kept["name"] != wanted.name:
@@ -232,13 +232,13 @@ class NamedKeys:
         if cap.is_less and before.get("limit") != after["limit"]:
             warnings.append(self._less(cap))
         due = [one for one in memory.former if one.hash in found.former and self._is_due(one)]
-        pending = found.orphans or self._awake(memory, found) or due
+        pending = found.orphans or self._awake(wanted, memory, found) or due
         row = Row(before != after or bool(pending), before, after, warnings)
         row.more["hash"] = kept["hash"] if kept else None
         row.more["spent_before"] = cap.spent
         if not self._check:
             memory = self._adopt(memory, found)
-            memory = self._disable_orphans(memory, found)
+            memory = self._disable_old(wanted, memory, found)
             if cap.is_less:
                 # Before the key has less, or nobody would know how much it had.
                 memory = self._keep(memory, _reduced(memory, cap, old or kept))
@@ -434,11 +434,12 @@ class NamedKeys:
         return [row for row in self._account.keys if row["hash"] in mine]
 
     def _earlier(
-        self, memory: Remembered, found: _Found, others: list[KeyRow]
+        self, wanted: Wanted, memory: Remembered, found: _Found, others: list[KeyRow]
     ) -> tuple[list[str], list[str]]:
         """The other keys as they are, and as they will be when this run is over."""
         known = {one.hash: one for one in memory.former}
-        orphans = {row["hash"] for row in [*found.orphans, *self._awake(memory, found)]}
+        awake = self._awake(wanted, memory, found)
+        orphans = {row["hash"] for row in [*found.orphans, *awake]}
         later = [
             {**row, "disabled": row["disabled"] or row["hash"] in orphans}
             for row in others
@@ -513,7 +514,7 @@ class NamedKeys:
             self._files.remember(new)
         return new
 
-    def _disable_orphans(self, memory: Remembered, found: _Found) -> Remembered:
+    def _disable_old(self, wanted: Wanted, memory: Remembered, found: _Found) -> Remembered:
         """Remembered first, so that a run that ends here leaves none without its end."""
         for orphan in found.orphans:
             gone = Former(orphan["hash"], orphan["name"], Why.ORPHAN, stamp(self._at))
@@ -521,18 +522,19 @@ class NamedKeys:
             memory = self._keep(
                 memory, replace(memory, attempts=attempts, former=(*memory.former, gone))
             )
-        for row in [*found.orphans, *self._awake(memory, found)]:
+        for row in [*found.orphans, *self._awake(wanted, memory, found)]:
             if not row["disabled"]:
                 self._api.update_key(row["hash"], {"disabled": True})
         return memory
 
-    def _awake(self, memory: Remembered, found: _Found) -> list[KeyRow]:
-        """Orphans of earlier runs that work still."""
-        orphans = {one.hash for one in memory.former if one.why is Why.ORPHAN}
+    def _awake(self, wanted: Wanted, memory: Remembered, found: _Found) -> list[KeyRow]:
+        """Earlier keys that work and are not to: orphans, and all when the key is disabled."""
+        disabled = wanted.settings.get("disabled") is True
+        asleep = {one.hash for one in memory.former if disabled or one.why is Why.ORPHAN}
         return [
             row
             for key_hash, row in found.former.items()
-            if key_hash in orphans and not row["disabled"]
+            if key_hash in asleep and not row["disabled"]
         ]
 
     def _create(self, wanted: Wanted, memory: Remembered, expected: Mapping[str, Any]) -> KeyRow:
@@ -649,9 +651,11 @@ class NamedKeys:
 
     def _absent(self, wanted: Wanted, memory: Remembered, found: _Found) -> Row:
         keys = [*found.former.values(), *found.orphans, *([found.key] if found.key else [])]
-        left = self._files is not None and (
-            memory != Remembered(wanted.name) or bool(self._files.secret(wanted.name))
-        )
+        # A create whose answer was lost may be acted upon yet.
+        oldest, known = stamp(self._at - ATTEMPT_LIFE), {row["name"] for row in found.orphans}
+        late = [one for one in memory.attempts if one.at > oldest and one.name not in known]
+        gone = Remembered(wanted.name, attempts=tuple(late))
+        left = self._files is not None and (memory != gone or bool(self._files.secret(wanted.name)))
         row = Row(bool(keys) or left, self._view(found.key), self._view(None))
         if len(keys) > bool(found.key):
             row.before["earlier_keys"] = _listed(row for row in keys if row is not found.key)
@@ -661,6 +665,8 @@ class NamedKeys:
                 self._api.delete_key(key["hash"])
             if self._files and left:
                 self._files.forget(wanted.name)
+                if late:
+                    self._files.remember(gone)
         return self._result(row, wanted.name)
 
 

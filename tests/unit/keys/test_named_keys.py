@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime
+import json
 import multiprocessing
 import os
 import re
@@ -774,3 +775,24 @@ def test_two_runs_at_once_make_one_key(tasks: Tasks, context: Any) -> None:
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert len(tasks.simulator.keys) == 1
     tasks.whole()
+
+
+def test_a_key_that_is_made_late_is_known_after_its_name_was_given_up(tasks: Tasks) -> None:
+    tasks.simulator.fault(method="POST", path="/keys", cut="before")
+    tasks.keys({"name": "ci"})
+    (memory,) = (tasks.folder / ".openrouter").glob("ci.json")
+    late = json.loads(memory.read_text())["attempts"][0]["name"]
+    assert tasks.key(state="absent")["changed"] is False
+    made = {"name": late, "limit": None}
+    Controller(tasks.simulator.url, tasks.simulator.management_key).post("/keys", made)
+    assert tasks.key(state="absent")["changed"]
+    assert tasks.simulator.keys == []
+
+
+def test_a_key_that_is_disabled_leaves_none_that_works(tasks: Tasks) -> None:
+    tasks.key()
+    tasks.key(state="rotated")
+    assert tasks.key(check=True, disabled=True)["changed"]
+    assert tasks.key(disabled=True)["changed"]
+    assert [key["disabled"] for key in tasks.simulator.keys] == [True, True]
+    assert not tasks.key(disabled=True)["changed"]
