@@ -63,6 +63,7 @@ class ActionModule(Stage):
                     ],
                     "retired": sorted(set(had) - set(row["models"])),
                     "suspended": row["state"] == "suspended",
+                    "starts": self.check and "containers" in row["changed"],
                     "notice": self.option("notice"),
                 }
             )

@@ -109,6 +109,12 @@ options:
         description: Whether to show O(clients[].notice) to all users.
         type: bool
         default: false
+      starts:
+        description:
+          - For check mode, whether the instance is about to be started or made.
+          - Then it need not answer; what its settings are is not known, and a warning says so.
+        type: bool
+        default: false
       notice:
         description: What users read while the client is suspended.
         type: str
@@ -268,6 +274,7 @@ CLIENT: dict[str, Any] = {
     "models": {"type": "list", "elements": "dict", "default": [], "options": MODEL},
     "retired": STRINGS,
     "suspended": {"type": "bool", "default": False},
+    "starts": {"type": "bool", "default": False},
     "notice": {
         "type": "str",
         "default": "This service is suspended. Please contact your administrator.",
@@ -310,6 +317,7 @@ def main() -> None:
             webui_url=client["webui_url"],
             suspended=client["suspended"],
             notice=client["notice"],
+            starts=client["starts"],
             custody=Custody(params["owners"], client["connection"]["foreign_keys"]),
         )
         password = instance.secret("admin_password")

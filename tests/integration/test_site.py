@@ -353,6 +353,9 @@ def test_a_client_that_goes_leaves_an_archive_and_its_volume(first: Run, fleet: 
 
 def test_a_client_comes_back_with_its_data_and_a_new_key(first: Run, fleet: Fleet) -> None:
     fleet.edit(NORTH, state="present")
+    foretold = fleet.play("site", "--check")
+    assert foretold.status == 0, foretold.output
+    assert f"{NORTH}: the instance does not run yet" in foretold.output
     fleet.site()
     assert "own/model" in fleet.admin(NORTH).models()
     assert [key["name"].split("/")[3] for key in fleet.keys(NORTH)] == ["g2"]

@@ -61,6 +61,7 @@ class Settings:
     :param retired: model ids that the client once had from us
     :param custody: says what becomes of a key that somebody else typed into our connection
     :param notice: what users of a suspended client read
+    :param starts: whether the instance, in check mode, would be running by now
     """
 
     url: str
@@ -72,6 +73,7 @@ class Settings:
     webui_url: str
     suspended: bool
     notice: str
+    starts: bool = False
     custody: Custody = field(default_factory=Custody)
 
 
@@ -107,6 +109,10 @@ def reconcile(instance: Instance, settings: Settings, owner: Owner, check: bool)
             row.changed = True
             row.after = _view(True, _healthy(), settings, wanted(settings, State(), instance.now))
             row.before = dict.fromkeys(row.after)
+        elif check and isinstance(error, Unreachable) and settings.starts:
+            row.warnings.append(
+                "the instance does not run yet, so nobody knows what would change in its settings"
+            )
         else:
             row.error = instance.explain(error)
     row.changed |= access.changed or (check and access.lacking)
