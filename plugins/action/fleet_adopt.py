@@ -150,6 +150,14 @@ class ActionModule(Stage):
             raise FleetError("the client has a file already", shown(path), "mend that file")
         if one.container not in secrets:
             raise FleetError("it has changed while it was looked at", todo="run again")
+        known = self._known().records.items()
+        taken = [name for name, record in known if record.key_hash == one.key_hash]
+        if set(taken) - {one.client}:
+            raise FleetError(
+                f"its key is remembered as that of {', '.join(taken)}",
+                f"state/{taken[0]}.json",
+                "adopt it under that name, with fleet_adopt_names, or move that file away",
+            )
         held = self._holdings(one)
         adopter = Adopter(self.config, self._store, self._catalog)
         adoption = adopter.prepare(one, row, secrets[one.container], held)

@@ -34,7 +34,10 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
 )
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.schema import FIELDS, SCHEMA
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.adoption import Kind, Match
-from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import window_start
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import (
+    spent_before,
+    window_start,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import Changes
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
     Attempt,
@@ -146,7 +149,7 @@ class Adopter:
         record = self._record(match, content, env, held)
         secrets = self._secrets(match, secret, env)
         if ours:
-            gone = lost_spending(held.key, content["spending_limit"])
+            gone = lost_spending(held, content["spending_limit"])
             record = replace(record, former=[*record.former, *gone])
             record = self._like_before(record, content, secret, env, secrets)
         else:
@@ -308,15 +311,21 @@ class Adopter:
         self._store.save_record(record)
 
 
-def lost_spending(key: Key, sold: Any) -> list[Former]:
+def lost_spending(held: Holdings, sold: Any) -> list[Former]:
     """What deleted keys had spent of the cap, as an entry of the record.
 
-    The record that knew is lost. The key's own cap is what they had left of the one that was sold.
+    The record that knew is lost. The key's own cap is what others had left of the one that was
+    sold, and what those spent that are not deleted OpenRouter says itself.
     """
-    if key.limit is None or not isinstance(sold, (int, float)) or key.limit >= sold:
+    key = held.key
+    if key.limit is None or not isinstance(sold, (int, float)):
         return []
     at = now()
-    start = window_start(key.limit_reset, at)
+    reset = key.limit_reset
+    spent = round(sold - key.limit - spent_before([], held.others, reset, at), 6)
+    if spent <= 0:
+        return []
+    start = window_start(reset, at)
     return [
         Former(
             hash="",
@@ -324,7 +333,7 @@ def lost_spending(key: Key, sold: Any) -> list[Former]:
             why=Why.REPLACED,
             since=stamp(at),
             deleted=stamp(at),
-            spent=sold - key.limit,
+            spent=spent,
             start=stamp(start) if start else "",
         )
     ]

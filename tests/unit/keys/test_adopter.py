@@ -226,9 +226,23 @@ def test_a_cap_of_which_deleted_keys_spent_some_stays_what_is_left(bench: Bench)
     hand = Hand(bench, [MINI], [])
     adoption = hand.adopt()
     hand.api.update_key(hand.key.hash, {"limit": 24.987654})
-    key = hand.holdings().key
+    held = hand.holdings()
     record = bench.record("zebra")
-    bench.store.save_record(replace(record, former=lost_spending(key, 25)))
+    bench.store.save_record(replace(record, former=lost_spending(held, 25)))
     assert not hand.keys_change(adoption.content)
     assert bench.key("zebra")["limit"] == 24.987654
-    assert lost_spending(key, "unlimited") == lost_spending(key, 24.987654) == []
+    assert lost_spending(held, "unlimited") == lost_spending(held, 24.987654) == []
+
+
+def test_what_former_keys_spent_that_are_not_deleted_is_not_counted_twice(bench: Bench) -> None:
+    hand = Hand(bench, [MINI], [], reset="monthly")
+    other, _secret = hand.api.create_key("mai/hosting/zebra/g1/00000000", 25, "monthly", "")
+    bench.simulator.set_usage(other.hash, 5)
+    hand.api.update_key(other.hash, {"disabled": True})
+    hand.api.update_key(hand.key.hash, {"limit": 18})
+    living = hand.api.key(other.hash)
+    assert living
+    held = replace(hand.holdings(), others=[living])
+    (former,) = lost_spending(held, 25)
+    assert former.spent == 2
+    assert lost_spending(held, 23) == []
