@@ -41,6 +41,10 @@ class ActionModule(Stage):
         # All of them are looked at before the first file is written.
         texts = {name: self._text(name, fleet) for name in names}
         changed = {name: pair for name, pair in texts.items() if pair[0] != pair[1]}
+        if changed:
+            # What keeps the run from doing it would leave it to another one that nobody thinks of.
+            self.store().verify()
+            self.managed()
         for name, (_before, after) in changed.items() if not self.check else []:
             path = self._path(name)
             mode = os.stat(path).st_mode & 0o777 if os.path.exists(path) else 0o644

@@ -32,6 +32,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._secrets import fingerpr
 from ansible_collections.mai.fleet.plugins.plugin_utils._instance import foreign_keys
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import refuse
 from ansible_collections.mai.fleet.plugins.plugin_utils._selecting import Selecting
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import ACCOUNT_TODO
 from ansible_collections.mai.fleet.plugins.plugin_utils._table import lines_of
 
 _UNLISTED = "keys or a guardrail of this client are at OpenRouter, and it has no file"
@@ -102,6 +103,17 @@ class ActionModule(Selecting):
             api = self.management()
             self._account = Account.read(api, self.config["name"])
             self._catalog = Catalog(api.catalog())
+            left = api.credits_left()
+            if left <= 0:
+                self._problems.append(
+                    _of_all(
+                        "openrouter",
+                        FleetError(
+                            f"the account has no credit left ({left:.2f} USD)",
+                            todo=ACCOUNT_TODO[402],
+                        ),
+                    )
+                )
         except FleetError as error:
             self._problems.append(_of_all("openrouter", error))
 
@@ -141,15 +153,18 @@ class ActionModule(Selecting):
         )
         diagnosis = diagnose(found)
         if name in self._damaged:
-            error = self._damaged[name]
-            diagnosis.problems.append(
-                {"place": "store", "what": f"{error.what} ({error.where})", "todo": error.todo}
-            )
+            diagnosis.problems.append(_damage("store", self._damaged[name]))
+            return diagnosis
+        try:
+            self.store().can_note(name)
+        except FleetError as error:
+            diagnosis.problems.append(_damage("journal", error))
         return diagnosis
 
     def _in_store(self, name: str, record: Record | None) -> tuple[Place, dict[str, Key | None]]:
         """The client's key, and further ones of which its record does not know."""
         try:
+            self.store().verify_place()
             secrets = self.store().secrets(name)
         except FleetError as error:
             return Place(error=error), {}
@@ -230,6 +245,10 @@ class ActionModule(Selecting):
         self._display.display("what to do:")
         for line in _todo(self._problems):
             self._display.display(f"  {line}", color="red")
+
+
+def _damage(place: str, error: FleetError) -> dict[str, str]:
+    return {"place": place, "what": f"{error.what} ({error.where})", "todo": error.todo}
 
 
 def _of_all(place: str, error: FleetError) -> dict[str, str]:

@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
-from ansible_collections.mai.fleet.plugins.module_utils._errors import ApiError, FleetError
+from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key
+from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError
 from ansible_collections.mai.fleet.plugins.module_utils._fleet.catalog import Catalog
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.due import reasons
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.expiry import lifetime_of
@@ -20,16 +18,7 @@ from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records impor
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.retirement import Cap
 from ansible_collections.mai.fleet.plugins.plugin_utils._inventory import Census, refuse, start
 from ansible_collections.mai.fleet.plugins.plugin_utils._selecting import Selecting
-from ansible_collections.mai.fleet.plugins.plugin_utils._stage import MANAGEMENT_KEY
-
-#: What to do about answers that concern the whole account.
-_TODO = {
-    401: f"check the key in {MANAGEMENT_KEY[0]}; was it deleted or mistyped?",
-    402: "add credit at https://openrouter.ai/settings/credits",
-    403: f"{MANAGEMENT_KEY[0]} has to be a management key with write access, used from an "
-    "address that the organization allows",
-    429: "OpenRouter goes on refusing for the number of requests; run again in some minutes",
-}
+from ansible_collections.mai.fleet.plugins.plugin_utils._stage import ACCOUNT_TODO, explained
 
 
 class ActionModule(Selecting):
@@ -47,7 +36,8 @@ class ActionModule(Selecting):
         store = self.store()
         store.verify()
         census = Census(self.config, fleet, {error["client"] for error in errors}, store)
-        catalog = self._account(self.management())
+        with explained():
+            catalog = self._catalog(any(fleet[name]["state"] == "present" for name in chosen))
         batch = set(self._vars["ansible_play_batch"])
         clients = {
             name: start(name, fleet[name], census, catalog)[0]
@@ -68,7 +58,7 @@ class ActionModule(Selecting):
 
     def _due(self, fleet: dict[str, dict[str, Any]]) -> set[str]:
         """Who needs a run because of the time; it says why."""
-        with _explained():
+        with explained():
             keys = living(self.management(), self.config["name"])
         found = set()
         for name, client in sorted(fleet.items()):
@@ -94,30 +84,18 @@ class ActionModule(Selecting):
         grace = float(self.option("grace") or 0)
         return reasons(record, lifetime, keys, grace, cap.reset, now())
 
-    def _account(self, api: OpenRouter) -> Catalog:
-        """Whether the account can be worked with at all, and its catalog."""
-        with _explained():
-            if not api.current_key().get("is_management_key"):
-                raise FleetError(
-                    "the key is an ordinary API key, which cannot manage keys",
-                    MANAGEMENT_KEY[0],
-                    "make a management key at https://openrouter.ai/settings/management-keys",
-                )
-            left = api.credits_left()
-            if left <= 0:
-                raise FleetError(
-                    f"the account has no credit left ({left:.2f} USD), every client would fail",
-                    "OpenRouter",
-                    _TODO[402],
-                )
-            return Catalog(api.catalog())
+    def _catalog(self, spends: bool) -> Catalog:
+        """What can be sold, if the account can be worked with at all.
 
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Say what to do about answers that concern the whole account."""
-    try:
-        yield
-    except ApiError as error:
-        error.todo = error.todo or _TODO.get(error.status, "")
-        raise
+        :param spends: whether the run is about somebody who needs credit
+        """
+        api = self.managed()
+        left = api.credits_left() if spends else 0
+        if spends and left <= 0:
+            raise FleetError(
+                f"the account has no credit left ({left:.2f} USD), every client would fail",
+                "OpenRouter",
+                f"{ACCOUNT_TODO[402]}; clients that are suspended or leave need none: name them "
+                "with -e fleet_select=...",
+            )
+        return Catalog(api.catalog())

@@ -11,6 +11,7 @@ client that failed drops out of later stages; the task itself ends ok, and the r
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -19,7 +20,11 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import OpenRouter
-from ansible_collections.mai.fleet.plugins.module_utils._errors import FleetError, describe
+from ansible_collections.mai.fleet.plugins.module_utils._errors import (
+    ApiError,
+    FleetError,
+    describe,
+)
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import failed
 from ansible_collections.mai.fleet.plugins.module_utils._transport.controller import Controller
 from ansible_collections.mai.fleet.plugins.plugin_utils._store import Store
@@ -35,6 +40,14 @@ PARTS = ("clients", "catalog", "unlisted")
 _MOST_DAYS = 3650
 
 MANAGEMENT_KEY = ("OPENROUTER_MANAGEMENT_KEY", "OPENROUTER_PROVISIONING_KEY")
+#: What to do about answers that concern the whole account.
+ACCOUNT_TODO = {
+    401: f"check the key in {MANAGEMENT_KEY[0]}; was it deleted or mistyped?",
+    402: "add credit at https://openrouter.ai/settings/credits",
+    403: f"{MANAGEMENT_KEY[0]} has to be a management key with write access, used from an "
+    "address that the organization allows",
+    429: "OpenRouter goes on refusing for the number of requests; run again in some minutes",
+}
 
 
 class Stage(ActionBase):
@@ -159,6 +172,21 @@ class Stage(ActionBase):
             "make one at https://openrouter.ai/settings/management-keys and export it, or name a "
             f"file that holds it in {MANAGEMENT_KEY[0]}_FILE",
         )
+
+    def managed(self) -> OpenRouter:
+        """OpenRouter as it is asked with the management key.
+
+        :raises FleetError: it does not answer, or the key is none that can manage keys
+        """
+        api = self.management()
+        with explained():
+            if not api.current_key().get("is_management_key"):
+                raise FleetError(
+                    "the key is an ordinary API key, which cannot manage keys",
+                    MANAGEMENT_KEY[0],
+                    "make a management key at https://openrouter.ai/settings/management-keys",
+                )
+        return api
 
     # Clients
 
@@ -319,6 +347,16 @@ def days_of(given: Any, option: str) -> float:
             f"{given!r} is no number of days", option, f"give a number from 0 to {_MOST_DAYS}"
         )
     return days
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Say what to do about answers that concern the whole account."""
+    try:
+        yield
+    except ApiError as error:
+        error.todo = error.todo or ACCOUNT_TODO.get(error.status, "")
+        raise
 
 
 def outcome(news: Row) -> str:

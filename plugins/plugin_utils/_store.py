@@ -181,8 +181,12 @@ class Store:
         """
         self.refuse_fleeting()
         verify_writable(self._state)
-        self._home.verify(self._secrets, self._has_keys())
+        self.verify_place()
         self._secrets.verify()
+
+    def verify_place(self) -> None:
+        """:raises FleetError: the secrets lie in another store than ``fleet.yml`` names"""
+        self._home.verify(self._secrets, self._has_keys())
 
     def refuse_fleeting(self) -> None:
         """:raises FleetError: what is stored would be thrown away after the run"""

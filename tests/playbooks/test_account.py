@@ -58,6 +58,26 @@ def test_an_account_without_credit(operator: Operator) -> None:
     assert operator.written() == []
 
 
+def test_a_leaked_key_can_be_stopped_when_it_has_used_up_all_credit(operator: Operator) -> None:
+    for name in ("acme", "beta"):
+        operator.client(name)
+    operator.good()
+    operator.simulator.set_credit(0)
+    operator.client("acme", state="suspended")
+    run = operator.site()
+    assert run.failed
+    assert run.says("no credit left", "clients that are suspended or leave need none: name them")
+    run = operator.site("-e", "fleet_select=acme")
+    assert run.status == 0, run.output
+    assert operator.keys()["acme"]["disabled"] and not operator.keys()["beta"]["disabled"]
+    run = operator.run("mai.fleet.offboard", "-e", "fleet_select=beta")
+    assert run.status == 0, run.output
+    assert set(operator.keys()) == {"acme"}
+    assert operator.site("-e", "fleet_select=due").says("nobody is due")
+    doctor = operator.run("mai.fleet.doctor")
+    assert doctor.says("fleet: openrouter: the account has no credit left", "add credit at")
+
+
 def test_no_network(operator: Operator) -> None:
     operator.client("acme")
     operator.fleet(openrouter_url="http://127.0.0.1:1/api/v1")

@@ -71,6 +71,29 @@ def test_each_thing_that_differs_is_named(operator: Operator) -> None:
     assert stolen not in run.output
 
 
+def test_a_damaged_journal_is_a_problem_of_its_client(operator: Operator) -> None:
+    for name in ("acme", "beta"):
+        operator.client(name)
+    operator.good()
+    journal = operator.desk / "journal" / "beta.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:-1]))
+    run = doctor(operator)
+    assert run.status == 2
+    assert run.says("beta: journal: lines are missing at its end", "1 thing is wrong, with beta")
+
+
+def test_secrets_that_were_not_moved_yet_are_not_said_to_be_lost(operator: Operator) -> None:
+    operator.client("acme")
+    operator.good()
+    empty = """sh -c 'echo "{\\"clients\\": []}"'"""
+    operator.fleet(secret_store={"type": "command", "command": empty})
+    run = doctor(operator)
+    assert run.status == 2
+    assert run.says("acme: store:", "mai.fleet.move_secrets")
+    assert "holds no key" not in run.output
+
+
 def test_what_is_down_is_said_in_its_cell(operator: Operator) -> None:
     operator.servers("web1", "web2")
     operator.client("acme")

@@ -34,6 +34,22 @@ def journal(operator: Operator, name: str) -> list[str]:
     return [json.loads(line)["what"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def test_what_cannot_be_done_is_not_written_down_for_another_run(operator: Operator) -> None:
+    file = operator.client("acme")
+    operator.good()
+    before = file.read_bytes()
+    operator.simulator.fault(path="/key", status=401, times=0)
+    run = offboard(operator, "acme")
+    assert run.failed
+    assert run.says("HTTP 401", "check the key in OPENROUTER_MANAGEMENT_KEY")
+    assert file.read_bytes() == before
+    operator.simulator.clear_faults()
+    (operator.home / "vault-password").write_text("another one")
+    run = offboard(operator, "acme")
+    assert run.failed
+    assert file.read_bytes() == before
+
+
 def test_one_command_does_all_and_says_when(operator: Operator) -> None:
     file = operator.client("acme", state="present")
     text = file.read_text(encoding="utf-8").replace("present", "present # or suspended")
