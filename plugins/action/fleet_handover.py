@@ -83,7 +83,8 @@ def _secret(store: Store, name: str, again: bool) -> tuple[Record, str]:
         raise FleetError("there is no instance yet", f"client {name}", "run mai.fleet.site")
     if record.handed_over and not again:
         raise FleetError(
-            f"the first password was shown on {record.handed_over} already",
+            f"the first password was shown on {record.handed_over} already, or the client was "
+            "adopted then, whose administrator has had one for long",
             f"client {name}",
             "add -e fleet_handover_again=true to show it again",
         )

@@ -129,6 +129,20 @@ def test_keys_that_are_rotated(operator: Operator) -> None:
     assert not {secret(operator, name) for name in CLIENTS} & set(old.values())
 
 
+def test_an_age_says_nothing_of_keys_that_are_had_back(operator: Operator) -> None:
+    operator.good()
+    before, asked = operator.everything(), len(operator.written())
+    age = ("-e", "fleet_max_age_days=1", "-e", "fleet_undo=true")
+    run = operator.run("mai.fleet.rotate", *age)
+    assert run.failed
+    assert run.says("this run says of nobody that it is about them")
+    assert operator.everything() == before
+    run = operator.run("mai.fleet.rotate", *age, "-e", "fleet_select=acme")
+    assert run.failed
+    assert run.says("fleet_undo and fleet_max_age_days", "name the clients")
+    assert len(operator.written()) == asked
+
+
 def test_clients_that_leave(operator: Operator) -> None:
     operator.good()
     for name in CLIENTS:
