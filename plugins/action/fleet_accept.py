@@ -194,6 +194,12 @@ def _takeable(one: Typed, key: Key | None) -> Key:
             where,
             "let the client's field foreign_keys say keep or revert",
         )
+    if key.disabled:
+        raise FleetError(
+            f"the key {one.fingerprint} cannot be adopted: somebody disabled it at OpenRouter",
+            where,
+            "enable it there, or let the client's field foreign_keys say keep or revert",
+        )
     if KeyName.parse(key.name) is not None:
         raise FleetError(
             f"the key {key.name} cannot be adopted: it is that of another client",

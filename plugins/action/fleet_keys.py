@@ -66,6 +66,12 @@ class ActionModule(Stage):
         undo = select(fleet, self.option("undo") or "")
         at = now()
         max_age = Lifetime(days_of(self.option("max_age_days") or 0, "fleet_max_age_days"))
+        if undo and max_age.days:
+            raise FleetError(
+                "an age says whose key is replaced, and not whose is had back",
+                "the command line: fleet_undo and fleet_max_age_days",
+                "name the clients whose keys are to be had back: -e fleet_select=NAME",
+            )
         broken = {error["client"] for error in self._vars.get("fleet_errors", [])}
         account = Account.read(api, self.config["name"])
         nobodys = account.clients() - set(fleet) - broken
@@ -73,8 +79,11 @@ class ActionModule(Stage):
         census = Census(self.config, fleet, broken, self._store)
         wanted: list[tuple[Desired, Record]] = []
         rows: dict[str, Row] = {}
+        stopped: list[str] = []
         for name, row in state["clients"].items():
             if row["failure"]:
+                if row["state"] == "suspended" and row["failure"]["stage"] != "lock":
+                    stopped.append(name)
                 continue
             try:
                 record = census.record(name)
@@ -91,6 +100,8 @@ class ActionModule(Stage):
             wanted.append((desired, record))
         keys = Keys(api, self._store, self.config["name"], account, self.check, at, self.openrouter)
         rows.update(reconcile(keys, wanted, lambda desired, error: _failed(desired.client, error)))
+        for name in stopped:
+            self._suspend(keys, name, state["clients"][name], census)
         if not self.check:
             for _desired_one, record in wanted:
                 self._remember(state["clients"][record.client], rows[record.client], record)
@@ -101,6 +112,16 @@ class ActionModule(Stage):
             if row.get("changed") and not row.get("failed")
         ]
         return self.result(state, rows, diff)
+
+    def _suspend(self, keys: Keys, name: str, row: Row, census: Census) -> None:
+        """A key can be switched off whatever else is wrong with its client."""
+        try:
+            desired = _desired(name, self.fleet()[name], row)
+            if keys.suspend(desired, census.record(name)):
+                row["warnings"] = [*row["warnings"], "all of its keys are disabled all the same"]
+        except FleetError as error:
+            text = f"its keys could not be disabled either: {error}"
+            row["warnings"] = [*row["warnings"], text]
 
     def _refuse_unexported(self, record: Record) -> None:
         """:raises FleetError: the client is to go, and its data was not exported"""

@@ -181,7 +181,9 @@ class OpenRouter:
 
     def list_keys(self) -> list[Key]:
         """All keys of the workspace, also those that are disabled or expired."""
-        return self._keys(Key.read)
+        # Whoever makes a key meanwhile pushes another one to the next page, where it is once more.
+        keys = {key.hash: key for key in self._keys(Key.read)}
+        return list(keys.values())
 
     def key_rows(self) -> list[dict[str, Any]]:
         """The same with all that OpenRouter says of them."""

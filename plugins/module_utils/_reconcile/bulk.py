@@ -25,13 +25,13 @@ def for_each(clients: list[str], pool: int, work: Callable[[str], Row]) -> dict[
         except FleetError as error:
             return Row(error=error)
         except Exception as error:
-            return Row(error=_unforeseen(client, error))
+            return Row(error=unforeseen(client, error))
 
     with ThreadPoolExecutor(max(1, pool)) as executor:
         return dict(zip(clients, executor.map(guarded, clients)))
 
 
-def _unforeseen(client: str, error: Exception) -> FleetError:
+def unforeseen(client: str, error: Exception) -> FleetError:
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next

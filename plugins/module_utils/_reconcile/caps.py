@@ -85,10 +85,13 @@ def seen(former: Former, key: Key | None, reset: str, at: datetime.datetime) -> 
 
     :param key: what OpenRouter says of it, None when it says nothing
     """
-    if key is None or not key.spent[reset]:
+    if key is None:
         return former
     start = window_start(reset, at)
-    return replace(former, spent=key.spent[reset], start=stamp(start) if start else "")
+    began = stamp(start) if start else ""
+    if not key.spent[reset] and former.start != began:
+        return former
+    return replace(former, spent=key.spent[reset], start=began)
 
 
 def remainder(limit: float, spent: float) -> float:

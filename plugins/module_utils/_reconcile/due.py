@@ -67,7 +67,8 @@ def _of(
 ) -> str:
     if not former.since:
         return "a key that was replaced is not disabled"
-    if former.is_deletable(grace, at) and (former.hash in living or not former.deleted):
+    is_due = former.hash in living if former.deleted else former.is_deletable(grace, at)
+    if is_due:
         return "a former key is past its grace"
     if former.deleted and not counts(former, reset, at):
         return "what a former key spent counts no more"

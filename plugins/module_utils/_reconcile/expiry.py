@@ -85,7 +85,8 @@ def read_time(text: str, what: str) -> datetime.datetime:
     :raises FleetError: it is none
     """
     try:
-        return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+        time = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return time if time.tzinfo else time.replace(tzinfo=datetime.timezone.utc)
     except ValueError:
         raise FleetError(
             f"OpenRouter does not say {what}: {text!r}",

@@ -18,7 +18,7 @@ from __future__ import annotations
 import datetime
 import secrets as random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,7 +40,9 @@ from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import (
     guardrail_client,
     guardrail_name,
 )
+from ansible_collections.mai.fleet.plugins.module_utils._reconcile.bulk import unforeseen
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import (
+    counts,
     remainder,
     seen,
     spent_before,
@@ -168,17 +170,19 @@ class Keys:
 
     def apply(self, desired: Desired, record: Record) -> Row:
         """:raises FleetError: what stopped this client; every step before it is on disk"""
-        live = self._account.keys.get(desired.client, [])
+        live = list(self._account.keys.get(desired.client, []))
         guardrail = self._account.guardrails.get(desired.client)
         self._journal_first(desired)
         if desired.state == "absent":
             return self._absent(desired, record, live, guardrail)
-        current = self._current(desired, record, live)
+        current = self._staying(record, self._current(desired, record, live))
         undone = current if not desired.undo else self._predecessor(record, current, live)
         # Who asks for a key back gets it for as long as it lasts.
         renews = not desired.undo and self._renews(desired, undone)
         desired = replace(desired, undo=undone is not current)
         current = undone
+        # A key that was moved, or has slipped past the listing, counts with what it spent.
+        live += self._elsewhere(record, live) if current is None and desired.replace else []
         desired = replace(desired, replace=_replaces(desired, record, current, live, self._at))
         kept = None if desired.replace or renews else current
         others = [key for key in live if key is not kept]
@@ -217,7 +221,9 @@ class Keys:
             "models": sorted(set(desired.slugs)) or before["models"],
             "fenced": True,
         }
-        changed = before != after or bool(orphans) or desired.undo
+        asleep = {former.hash for former in record.former if former.since}
+        awake = any(key.hash in asleep and not key.disabled for key in others)
+        changed = before != after or bool(orphans) or desired.undo or awake
         if not self._check:
             if remembered != record:
                 self._store.save_record(remembered)
@@ -231,12 +237,29 @@ class Keys:
         ]
         return {"changed": changed, "before": before, "after": after, "warnings": warnings}
 
+    def suspend(self, desired: Desired, record: Record) -> bool:
+        """Disable all keys of a client that is suspended, and of which nothing else can be done.
+
+        :return: whether one worked
+        :raises FleetError: one of them may work still
+        """
+        live = self._account.keys.get(desired.client, [])
+        keys = [*live, *self._elsewhere(record, live)]
+        if not self._check:
+            self._suspend(desired, None, keys)
+        return any(not key.disabled for key in keys)
+
     def _elsewhere(self, record: Record, live: list[Key]) -> list[Key]:
         """Keys of the client that are not listed, such as those moved to another workspace."""
         listed = {key.hash for key in live}
         hashes = [record.key_hash, *(former.hash for former in record.former)]
         found = [self._api.key(one) for one in hashes if one and one not in listed]
-        return [key for key in found if key is not None]
+        return [key for key in found if key is not None and self._bears(record.client, key)]
+
+    def _bears(self, client: str, key: Key) -> bool:
+        """Whether a key that is known by its hash alone is not another client's by now."""
+        mark = KeyName.parse(key.name)
+        return mark is None or (mark.fleet, mark.client) == (self._fleet, client)
 
     def _renews(self, desired: Desired, current: Key | None) -> bool:
         """Whether the key's time is over, or soon will be. One that is suspended can wait."""
@@ -262,6 +285,11 @@ class Keys:
         # Else the record was lost.
         return self._stored(desired.client, live) if found is None and live else found
 
+    def _staying(self, record: Record, current: Key | None) -> Key | None:
+        """The same, unless a run was cut off that deleted it: that may be acted upon yet."""
+        former = record.former_key(current.hash) if current is not None else None
+        return None if former is not None and former.deleted else current
+
     def _stored(self, client: str, live: list[Key]) -> Key | None:
         return _by_hash(live, sha256(self._store.secrets(client).get("api_key", "")))
 
@@ -274,7 +302,12 @@ class Keys:
         :raises FleetError: there is none
         """
         secrets = self._store.secrets(record.client)
-        replaced = [one.hash for one in record.former if one.why is Why.REPLACED]
+        replaced = [
+            one.hash for one in record.former if one.why is Why.REPLACED and not one.deleted
+        ]
+        if current and current.hash != record.key_hash:
+            # A run ended before it wrote down that this one was replaced.
+            replaced.append(record.key_hash)
         found = [_by_hash(live, key_hash) for key_hash in replaced]
         back = [
             key for key in found if key and chosen(secrets, key.hash) and not expired(key, self._at)
@@ -343,7 +376,8 @@ class Keys:
                 where,
                 f"delete it there if nobody uses it; else {todo}",
             )
-        if current is None and record.key_hash and self._api.key(record.key_hash):
+        lost = record.key_hash if current is None and record.key_hash not in known else ""
+        if lost and self._api.key(lost):
             raise FleetError(
                 f"the key {fingerprint_of(record.key_hash)} exists at OpenRouter, but is not "
                 "listed among the keys of the default workspace",
@@ -546,45 +580,97 @@ class Keys:
         live = [*live, *self._elsewhere(record, live)]
         current = self._current(desired, record, live)
         nothing = Desired(record.client, record.organization, "absent", None, "never", [])
+        secrets = self._store.secrets(record.client)
         if not self._check:
-            changes = self._changes(record.client)
-            secrets = self._store.secrets(record.client)
-            for key in live:
-                if not key.disabled:
-                    changes.update_key(key.hash, {"disabled": True})
-            if current is not None:
-                self._prove_refused(record.client, current, chosen(secrets, current.hash))
-                leaving = replace(begun(record, self._at), refused=stamp(self._at))
-                record = replace(record, offboarding=leaving)
-                self._store.save_record(record)
-            for key in live:
-                changes.delete_key(key.hash)
-            if guardrail is not None:
-                changes.delete_guardrail(guardrail)
-            kept = {name: secret for name, secret in secrets.items() if not is_api_key(name)}
-            if kept != secrets:
-                self._store.save_secrets(record.client, kept)
-            gone = replace(record, key_hash="", attempts=[], former=[], proven="")
-            leaving = begun(record, self._at)
-            had = bool(live or guardrail or record.key_hash or record.offboarding)
-            if had and not leaving.keys_deleted:
-                leaving = replace(leaving, keys_deleted=stamp(self._at))
-                gone = replace(gone, offboarding=leaving)
-            if gone != record:
-                self._store.save_record(gone)
+            self._take_away(desired, record, live, guardrail, current, secrets)
+        stored = any(map(is_api_key, secrets))
         return {
-            "changed": bool(live or guardrail),
+            "changed": bool(live or guardrail) or stored,
             "before": self._view(nothing, current, guardrail, []),
             "after": self._view(nothing, None, None, []),
             "warnings": [],
         }
 
-    def _prove_refused(self, client: str, key: Key, secrets: Mapping[str, str]) -> None:
+    def _take_away(
+        self,
+        desired: Desired,
+        record: Record,
+        live: list[Key],
+        guardrail: Guardrail | None,
+        current: Key | None,
+        secrets: dict[str, str],
+    ) -> None:
+        changes = self._changes(record.client)
+        had = bool(live or guardrail or record.key_hash or record.offboarding)
+        for key in live:
+            if not key.disabled:
+                changes.update_key(key.hash, {"disabled": True})
+        mine = chosen(secrets, current.hash) if current is not None else {}
+        # Nobody can call with a key whose secret is lost.
+        if current is not None and mine:
+            self._prove_refused(record.client, current, mine["api_key"])
+            leaving = replace(begun(record, self._at), refused=stamp(self._at))
+            record = replace(record, offboarding=leaving)
+            self._store.save_record(record)
+        spent = replace(record, former=self._spent_by(desired, record, live))
+        if spent != record:
+            # On disk before the keys are gone, and with them the account of what they spent.
+            self._store.save_record(spent)
+        for key in live:
+            changes.delete_key(key.hash)
+        if guardrail is not None:
+            self._refuse_shared(record.client, guardrail, live)
+            changes.delete_guardrail(guardrail)
+        kept = {name: secret for name, secret in secrets.items() if not is_api_key(name)}
+        if kept != secrets:
+            self._store.save_secrets(record.client, kept)
+        oldest, found = stamp(self._at - ATTEMPT_LIFE), {key.name for key in live}
+        gone = replace(
+            spent,
+            key_hash="",
+            # A create whose answer was lost may be acted upon yet.
+            attempts=[one for one in spent.attempts if one.at > oldest and one.name not in found],
+            former=[one for one in spent.former if counts(one, desired.reset, self._at)],
+            proven="",
+        )
+        leaving = begun(spent, self._at)
+        if had and not leaving.keys_deleted:
+            gone = replace(gone, offboarding=replace(leaving, keys_deleted=stamp(self._at)))
+        if gone != spent:
+            self._store.save_record(gone)
+
+    def _spent_by(self, desired: Desired, record: Record, live: list[Key]) -> list[Former]:
+        """The keys of a client that goes: what they spent counts if it is back in this window."""
+        at = stamp(self._at)
+        known = {former.hash: former for former in record.former}
+        for key in live:
+            former = known.get(key.hash) or Former(key.hash, key.name, Why.REPLACED, at)
+            known[key.hash] = seen(former, key, desired.reset, self._at)
+        gone = [replace(former, deleted=former.deleted or at) for former in known.values()]
+        if desired.limit is None:
+            gone = [replace(former, spent=0.0, start="") for former in gone]
+        return gone
+
+    def _refuse_shared(self, client: str, guardrail: Guardrail, live: list[Key]) -> None:
+        """:raises FleetError: it is around a key of somebody else's, which would lose its fence"""
+        mine = {key.hash for key in live}
+        assigned = self._account.assignments.items()
+        others = [one for one, held in assigned if held == guardrail.id and one not in mine]
+        if others:
+            raise FleetError(
+                f"the guardrail {guardrail.name} is around other keys, too, which would be without "
+                f"one: {', '.join(map(fingerprint_of, others))}",
+                f"client {client}",
+                "give those keys another guardrail at OpenRouter, and run again; the client's own "
+                "keys are deleted",
+            )
+
+    def _prove_refused(self, client: str, key: Key, secret: str) -> None:
         """Make sure that the key, which is disabled, is of no use to anybody.
 
         :raises FleetError: it works still
         """
-        api = self._with_key(secrets["api_key"])
+        api = self._with_key(secret)
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -626,6 +712,8 @@ def reconcile(
             if _concerns_all(error) or len(silence) >= _WRITERS:
                 halt.append(error)
             return on_error(desired, error)
+        except Exception as error:
+            return on_error(desired, unforeseen(f"client {desired.client}", error))
         silence.clear()
         return row
 

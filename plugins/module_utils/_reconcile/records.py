@@ -154,6 +154,11 @@ class Record:
         data["attempts"] = [Attempt(**attempt) for attempt in data["attempts"]]
         data["former"] = [Former.read(row) for row in data["former"]]
         data["remainder"] = Remainder(**data["remainder"]) if data["remainder"] else None
+        times = [one.at for one in data["attempts"]]
+        times += [time for one in data["former"] for time in (one.since, one.deleted, one.start)]
+        times += [data["remainder"].until] if data["remainder"] else []
+        for time in filter(None, times):
+            parse(time)
         leaving = data.get("offboarding")
         data["offboarding"] = Offboarding(**leaving) if leaving else None
         return cls(**data)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.mai.fleet.plugins.module_utils._api.openrouter import Key, OpenRouter
+from ansible_collections.mai.fleet.plugins.module_utils._fleet.names import KeyName
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.caps import counts, seen
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.changes import Changes
 from ansible_collections.mai.fleet.plugins.module_utils._reconcile.records import (
@@ -78,16 +79,18 @@ class Retirement:
         warnings: list[str] = []
         changed = False
         for former in record.former:
-            key = known.get(former.hash)
-            if key is None and not former.deleted:
-                # It may have been moved to another workspace.
-                key = self.api.key(former.hash)
+            key = self._key_of(former, known)
+            if key is not None and _is_anothers(key, record.client):
+                # What an inventory says that was lost and made anew: nothing of it is to be done.
+                record = self._write(record, former, None)
+                changed = True
+                continue
             if not former.since:
                 if not (record.proven and spends):
                     if key and not key.disabled and not self.check:
                         warnings.append(_UNPROVEN.format(former.name))
                     continue
-                if key and key.usage != earlier.get(key.hash, key).usage:
+                if key and _used(key) != _used(earlier.get(key.hash, key)):
                     warnings.append(
                         f"the key {former.name} was replaced and is used still: it goes on working "
                         "until a run finds it at rest"
@@ -95,7 +98,9 @@ class Retirement:
                     continue
                 record, former = self._disable(record, former, key)
                 changed = True
-            if former.is_deletable(self.grace, self.at) and (key or not former.deleted):
+            is_due = former.is_deletable(self.grace, self.at) and not former.deleted
+            # A deletion that was begun is finished, whatever the grace is by now.
+            if is_due or (former.deleted and key):
                 record = self._delete(record, cap, former, key)
                 changed = True
             elif former.deleted and not counts(former, cap.reset, self.at):
@@ -104,6 +109,12 @@ class Retirement:
                 record = self._write(record, former, None)
                 changed = True
         return {"changed": changed, "warnings": warnings}
+
+    def _key_of(self, former: Former, known: Mapping[str, Key]) -> Key | None:
+        if former.hash in known or former.deleted:
+            return known.get(former.hash)
+        # It may have been moved to another workspace.
+        return self.api.key(former.hash)
 
     def _disable(self, record: Record, former: Former, key: Key | None) -> tuple[Record, Former]:
         if key and not key.disabled and not self.check:
@@ -138,3 +149,13 @@ class Retirement:
         if not self.check:
             self.store.save_record(record)
         return record
+
+
+def _is_anothers(key: Key, client: str) -> bool:
+    mark = KeyName.parse(key.name)
+    return mark is not None and mark.client != client
+
+
+def _used(key: Key) -> tuple[float, str]:
+    """What shows that a key is used, also with a model that costs nothing."""
+    return key.usage, key.last_used_at

@@ -96,6 +96,62 @@ def test_the_key_stage_dates_its_steps_once(bench: Bench) -> None:
     assert bench.record("acme").offboarding == first
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_who_comes_back_has_what_was_left_of_the_cap(bench: Bench, cut: bool) -> None:
+    bench.one(desired())
+    bench.simulator.set_usage(bench.key()["hash"], 30)
+    if cut:
+        bench.simulator.fault(method="DELETE", path="/keys/.*", status=403)
+        assert bench.run(desired(state="absent"))["acme"]["failed"]
+    bench.one(desired(state="absent"))
+    assert bench.living() == []
+    assert not bench.one(desired(state="absent"))["changed"]
+    bench.one(desired())
+    assert bench.key()["limit"] == 70
+    assert not bench.one(desired())["changed"]
+    bench.simulator.advance(days=31)
+    bench.one(desired())
+    assert bench.key()["limit"] == 100
+
+
+def test_who_comes_back_has_no_key_that_is_deleted_late(bench: Bench) -> None:
+    """The answer to its deletion was lost: it may be acted upon when the client is back."""
+    bench.one(desired())
+    old = bench.key()["hash"]
+    bench.simulator.set_usage(old, 30)
+    bench.simulator.fault(method="DELETE", path="/keys/.*", status=403)
+    assert bench.run(desired(state="absent"))["acme"]["failed"]
+    bench.one(desired())
+    before, key = bench.living()
+    assert (before["hash"], before["disabled"]) == (old, True)
+    assert (key["limit"], key["disabled"]) == (70, False)
+    bench.quietly("DELETE", f"/keys/{old}")
+    assert not bench.one(desired())["changed"]
+    assert bench.key()["limit"] == 70
+
+
+def test_a_client_whose_secret_is_lost_can_go(bench: Bench) -> None:
+    bench.one(desired())
+    bench.store.save_secrets("acme", {})
+    bench.one(desired(state="absent"))
+    leaving = bench.record("acme").offboarding
+    assert leaving and leaving.keys_deleted and not leaving.refused
+    assert bench.living() == []
+
+
+def test_the_guardrail_stays_around_somebody_elses_key(bench: Bench) -> None:
+    bench.one(desired())
+    key, _secret = bench.api().create_key("somebody's", 5, "monthly", "")
+    (rail,) = bench.api().list_guardrails()
+    bench.api().assign(rail.id, key.hash)
+    row = bench.run(desired(state="absent"))["acme"]
+    assert row["failed"] and "is around other keys, too" in row["failure"]["what"]
+    assert bench.living() == [] and bench.api().assignments()[key.hash] == rail.id
+    bench.api().delete_key(key.hash)
+    bench.one(desired(state="absent"))
+    assert bench.api().list_guardrails() == []
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
