@@ -123,7 +123,10 @@ class Journal:
         return chain
 
 
-_TODO = "compare it with its history in git, and find out who wrote there"
+_TODO = (
+    "compare it with its history in git, and find out who wrote there; without a history, "
+    "docs/journal.md says how to begin another one"
+)
 
 
 def operator() -> str:

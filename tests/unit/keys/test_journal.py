@@ -323,3 +323,18 @@ def test_no_secret_is_in_a_journal(bench: Bench) -> None:
 def test_check_mode_writes_no_line(bench: Bench) -> None:
     bench.run(desired(), check=True)
     assert not bench.store.journal.path("acme").exists()
+
+
+def test_another_journal_is_begun_where_a_person_wants_it(bench: Bench, repository: Path) -> None:
+    """As docs/journal.md says it, for a damaged one of which there is no history."""
+    bench.one(desired())
+    path, state = bench.store.journal.path("acme"), bench.folder / "state" / "acme.json"
+    path.write_text("nonsense\n", encoding="utf-8")
+    assert "docs/journal.md" in bench.failure(desired(replace=True))["todo"]
+    path.rename(path.with_suffix(".damaged"))
+    edit = r'/^  "journal": \[$/,/^  \],\{0,1\}$/c\  "journal": [],'
+    assert edit in (repository / "docs" / "journal.md").read_text(encoding="utf-8")
+    subprocess.run(["sed", "-i", edit, str(state)], check=True)
+    bench.store = Store(bench.directories, vault())
+    bench.one(desired(replace=True))
+    assert story(bench)[0] == "create key: done"
