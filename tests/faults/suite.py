@@ -246,10 +246,12 @@ def at_random(world: World, flow: str, count: int) -> Iterator[Schedule]:
     steps = 2 * world.count
     kinds = (*LOCAL_FAULTS, *REQUEST_FAULTS)
     dice = random.Random(f"{_SEED} {flow}")  # noqa: S311
-    for _ in range(count):
-        later = range(dice.randrange(_ROW))
-        more = [Break(dice.randrange(steps), dice.choice(kinds)) for _ in later]
-        yield Schedule(flow, (dice.choice(found), *more))
+    for first in dice.choices(found, k=count):
+        later = [
+            Break(dice.randrange(steps), dice.choice(kinds))
+            for _again in range(dice.randrange(_ROW))
+        ]
+        yield Schedule(flow, (first, *later))
 
 
 def suite(
